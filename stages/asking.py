@@ -1,0 +1,37 @@
+"""Find what a rubric asks, by name."""
+
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol, cast
+
+from stages.errors import TsrError
+from stages.ids import content_id, file_sha256
+
+RUBRICS = Path(__file__).parent / "rubrics"
+
+
+class Ask(Protocol):
+    """The `ask.py` of a rubric."""
+
+    def judge_prompt(self, messages: list[dict[str, str]], response: str) -> list[dict[str, str]]:
+        """Return the messages that ask for a judgment of `response`."""
+        ...
+
+
+def load_ask(rubric: str) -> Ask:
+    """Return the asking half of a rubric; TsrError names the rubrics there are."""
+    check_rubric(rubric)
+    return cast(Ask, import_module(f"stages.rubrics.{rubric}.ask"))
+
+
+def rubric_hash(rubric: str) -> str:
+    """Return the id of what the judge is asked: the hash of `ask.py`. The parser is no part of it."""
+    check_rubric(rubric)
+    return content_id("rubric", rubric, file_sha256(RUBRICS / rubric / "ask.py"))
+
+
+def check_rubric(rubric: str) -> None:
+    """Raise TsrError if there is no such rubric."""
+    known = sorted(path.parent.name for path in RUBRICS.glob("*/ask.py"))
+    if rubric not in known:
+        raise TsrError(f"params.yaml: judge.rubric: no rubric {rubric!r}; there are: {', '.join(known)}")

@@ -1,0 +1,177 @@
+"""The `tsr` command: one command a stage, and the tools around them.
+
+Heavy imports happen inside the commands, so that `tsr --help` is quick.
+"""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from stages.errors import TsrError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+Model = Annotated[str, typer.Argument(help="Model version, e.g. M0 or sr-1.")]
+JudgeName = Annotated[str, typer.Argument(metavar="JUDGE", help="Model version that judges.")]
+Split = Annotated[str, typer.Argument(help="Prompt split, e.g. r0.")]
+Learner = Annotated[str, typer.Argument(metavar="NAME", help="Model version that learns, e.g. sr-1.")]
+Policy = Annotated[str, typer.Option(help="Model version it starts from; also the reference.")]
+JudgeOption = Annotated[str, typer.Option("--judge", help="Model version whose scores count.")]
+SplitOption = Annotated[str, typer.Option("--split", help="Prompt split of the round.")]
+Own = Annotated[str, typer.Option(help="Who answers as the current model.")]
+Anchor = Annotated[str, typer.Option(help="Who answers as the past.")]
+Future = Annotated[str, typer.Option(help="Who answers as the future.")]
+
+
+@app.command()
+def plan(
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if plan.yaml is out of date.")] = False,
+) -> None:
+    """Write stages/plan.yaml from the arms in params.yaml."""
+    from stages import params, plan
+
+    arms = params.load().arms
+    if check:
+        plan.check_agrees(arms)
+        return
+    built = plan.build(arms)
+    plan.PLAN_FILE.write_text(plan.dumps(built))
+    counts = f"{len(built.answers())} answers, {len(built.judges())} judgments, {len(built.learns)} trainings"
+    typer.echo(f"{plan.PLAN_FILE}: {counts}")
+
+
+@app.command()
+def prepare() -> None:
+    """Stage: make prompts and supervised examples."""
+    from stages import params, prepare
+
+    loaded = params.load()
+    prepare.run(loaded.seed, loaded.block.prepare)
+
+
+@app.command()
+def base() -> None:
+    """Stage: make the base model and its tokenizer."""
+    from stages import base, params
+
+    loaded = params.load()
+    base.run(loaded.seed, loaded.block.base)
+
+
+@app.command()
+def sft() -> None:
+    """Stage: train M0 on answers and judgments."""
+    from stages import params, sft
+
+    loaded = params.load()
+    sft.run(loaded.seed, loaded.block.sft)
+
+
+@app.command()
+def generate(model: Model, split: Split) -> None:
+    """Stage: sample a model version's responses to a prompt split."""
+    from stages import generate, params
+
+    loaded = params.load()
+    generate.run(loaded.seed, loaded.block.generate, model, split)
+
+
+@app.command()
+def judge(judge: JudgeName, model: Model, split: Split) -> None:
+    """Stage: let one model version judge another's responses."""
+    from stages import judge as stage
+    from stages import params
+
+    loaded = params.load()
+    stage.run(loaded.seed, loaded.block.judge, judge, model, split)
+
+
+@app.command()
+def score(judge: JudgeName, model: Model, split: Split) -> None:
+    """Stage: parse judgments into scores."""
+    from stages import params
+    from stages import score as stage
+
+    stage.run(params.load().block.judge, judge, model, split)
+
+
+@app.command()
+def pair(
+    name: Learner,
+    strategy: Annotated[str, typer.Option(help="File in stages/sql/strategies/, without .sql.")],
+    judge: JudgeOption,
+    split: SplitOption,
+    own: Own,
+    anchor: Anchor,
+    future: Future,
+) -> None:
+    """Stage: make preference pairs of the candidates."""
+    from stages import pair as stage
+    from stages import params
+    from stages.candidates import Sides
+
+    stage.run(params.load().block.pair, name, strategy, Sides(judge, split, own, anchor, future))
+
+
+@app.command()
+def dpo(name: Learner, policy: Policy) -> None:
+    """Stage: train a model version on its pairs."""
+    from stages import dpo as stage
+    from stages import params
+
+    loaded = params.load()
+    stage.run(loaded.seed, loaded.block.dpo, name, policy)
+
+
+@app.command()
+def measure(
+    name: Learner, policy: Policy, judge: JudgeOption, split: SplitOption, own: Own, anchor: Anchor, future: Future
+) -> None:
+    """Stage: measure one round's pairs and what was learned from them."""
+    from stages import measure as stage
+    from stages import params
+    from stages.candidates import Sides
+
+    stage.run(params.load().block, name, policy, Sides(judge, split, own, anchor, future))
+
+
+@app.command()
+def evaluate(model: Model) -> None:
+    """Stage: evaluate a model version on held-out prompts and the fixed judgments."""
+    from stages import evaluate as stage
+    from stages import params
+
+    loaded = params.load()
+    stage.run(loaded.seed, loaded.block, model)
+
+
+@app.command()
+def report() -> None:
+    """Stage: write reports/index.html from the tables of the plan's rows."""
+    from stages import params
+    from stages import report as stage
+
+    stage.run(params.load())
+
+
+@app.command()
+def verify() -> None:
+    """Rehash all outputs against dvc.lock and check the tables against each other."""
+    from stages import params
+    from stages import verify as tool
+
+    tool.run(params.load())
+
+
+def main() -> None:
+    """Run the command line; a TsrError becomes one line and exit code 2."""
+    try:
+        app()
+    except TsrError as error:
+        print(f"tsr: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

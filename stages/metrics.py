@@ -1,0 +1,22 @@
+"""Small JSON files of metrics: sorted keys, six digits, so that a diff shows what changed and no more."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+def rounded(value: Any) -> Any:
+    """Return `value` with every float cut to six digits after the point, and NaN as None."""
+    if isinstance(value, dict):
+        return {key: rounded(item) for key, item in value.items()}
+    if isinstance(value, float):
+        return round(value, 6) if value == value else None
+    return value
+
+
+def write_json(metrics: dict[str, Any], path: Path) -> None:
+    """Write metrics atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.tmp")
+    beside.write_text(json.dumps(rounded(metrics), indent=2, sort_keys=True) + "\n")
+    beside.replace(path)

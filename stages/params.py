@@ -1,0 +1,167 @@
+"""params.yaml as typed, checked values: a missing, unknown or ill-typed key is one clear line.
+
+`load()` reads the file; `load().block` is the block of the profile in force.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from stages.errors import TsrError
+
+PARAMS_FILE = Path("params.yaml")
+
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+
+
+class Block(BaseModel):
+    """Base of all blocks: no unknown keys, no coercion of types, no change after loading."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Arms(Block):
+    """Rounds of each arm; an arm that is left out does not run."""
+
+    sr: Count | None = None
+    tsr: Count | None = None
+    past_only: Count | None = None
+    future_only: Count | None = None
+
+
+class Prepare(Block):
+    source: Literal["micro_world"]
+    splits: Count
+    prompts_per_split: Count
+    eval_prompts: Count
+    fixed_responses: Count
+    ift_examples: Count
+    eft_examples: Count
+    misconceptions: Share
+    slip: Share
+    judge_errors: Share
+
+
+class Base(Block):
+    hidden_size: Count
+    layers: Count
+    heads: Count
+    context: Count
+    init_std: Positive
+
+
+class Sft(Block):
+    steps: Count
+    batch_size: Count
+    ift_share: Share
+    learning_rate: Positive
+    warmup_steps: Annotated[int, Field(ge=0)]
+    max_grad_norm: Positive
+
+
+class Sampling(Block):
+    """How responses are drawn; the part of `generate` and `judge` that a backend needs."""
+
+    temperature: NotNegative
+    top_p: Annotated[float, Field(gt=0, le=1)]
+    max_new_tokens: Count
+    tile_rows: Count
+
+
+class Generate(Sampling):
+    samples: Count
+
+
+class Judge(Sampling):
+    rubric: str
+    votes: Count
+
+    @model_validator(mode="after")
+    def _votes_differ(self) -> "Judge":
+        if self.votes > 1 and self.temperature == 0:
+            raise ValueError("votes above 1 need a temperature above 0, or all votes are the same")
+        return self
+
+
+class Pair(Block):
+    min_gap: NotNegative
+
+
+class Dpo(Block):
+    beta: Positive
+    learning_rate: Positive
+    warmup_steps: Annotated[int, Field(ge=0)]
+    epochs: Count
+    batch_size: Count
+    max_grad_norm: Positive
+
+
+class Measure(Block):
+    gradient_pairs: Annotated[int, Field(ge=0)]
+
+
+class Evaluate(Block):
+    samples: Count
+
+
+class Profile(Block):
+    """All settings of one profile, one block a stage."""
+
+    prepare: Prepare
+    base: Base
+    sft: Sft
+    generate: Generate
+    judge: Judge
+    pair: Pair
+    dpo: Dpo
+    measure: Measure
+    evaluate: Evaluate
+
+
+class Params(Block):
+    """The whole file. Profiles are the top-level keys beside `seed`, `profile` and `arms`."""
+
+    seed: Annotated[int, Field(ge=0)]
+    profile: str
+    arms: Arms
+    profiles: dict[str, Profile]
+
+    @property
+    def block(self) -> Profile:
+        """Return the block of the profile in force."""
+        return self.profiles[self.profile]
+
+
+def load(path: Path = PARAMS_FILE) -> Params:
+    """Read and check params.yaml. Raises TsrError naming the file, the key and what was expected."""
+    if not path.exists():
+        raise TsrError(f"{path}: no such file; run tsr in the folder that holds params.yaml")
+    try:
+        raw = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise TsrError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(raw, dict):
+        raise TsrError(f"{path}: expected keys seed, profile, arms and a block for each profile")
+    fixed = {key: raw.pop(key) for key in ("seed", "profile", "arms") if key in raw}
+    try:
+        params = Params(**fixed, profiles=raw)
+    except ValidationError as error:
+        raise TsrError(f"{path}: {_first(error)}") from error
+    if params.profile not in params.profiles:
+        raise TsrError(f"{path}: profile: no block {params.profile!r}; there are: {', '.join(params.profiles)}")
+    return params
+
+
+def _first(error: ValidationError) -> str:
+    """Return the first complaint as `key: what is wrong`."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"] if part != "profiles")
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    got = "" if first["type"] in ("missing", "extra_forbidden") else f", got {first['input']!r}"
+    told = {"missing": "key is missing", "extra_forbidden": "unknown key"}.get(first["type"], first["msg"])
+    return f"{key}: {told}{got}{more}"

@@ -1,0 +1,148 @@
+"""The plan: who answers, who judges, who learns. Written from the arms in params.yaml, looped over by dvc.yaml.
+
+Work that two arms share is planned once: a model version that would learn from the same pairs as one
+already planned is that one, and its own name stands under `also` (in round 0, where M_i is M0,
+sr-1, past-1, tsr-f1 and fut-f1 are one model).
+"""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from stages.errors import TsrError
+from stages.params import Arms
+
+PLAN_FILE = Path("stages/plan.yaml")
+FIRST = "M0"
+_HEADER = "# Written by `tsr plan` from the arms in params.yaml. Change those, not this.\n"
+# arm -> (prefix of its model versions, uses the past, uses the future)
+ARMS = {
+    "sr": ("sr", False, False),
+    "tsr": ("tsr", True, True),
+    "past_only": ("past", True, False),
+    "future_only": ("fut", False, True),
+}
+
+
+@dataclass(frozen=True)
+class Learn:
+    """One DPO training: `policy` learns from pairs that `strategy` makes of its sides' responses to `split`."""
+
+    policy: str
+    strategy: str
+    judge: str
+    split: str
+    own: str
+    anchor: str
+    future: str
+
+
+@dataclass
+class Plan:
+    """All rows of the plan. `lines` gives each arm's model versions in order, by the names they are kept under."""
+
+    learns: dict[str, Learn] = field(default_factory=dict)
+    also: dict[str, list[str]] = field(default_factory=dict)
+    lines: dict[str, list[str]] = field(default_factory=dict)
+
+    def learn(self, name: str, row: Learn) -> str:
+        """Add a training, or find the one that is the same; return the name it is kept under."""
+        for known, other in self.learns.items():
+            if other == row:
+                self.also[known].append(name)
+                return known
+        self.learns[name] = row
+        self.also[name] = []
+        return name
+
+    @property
+    def models(self) -> list[str]:
+        """Return every model version that is trained, in order."""
+        return [FIRST, *self.learns]
+
+    def judges(self) -> list[tuple[str, str, str]]:
+        """Return (judge, model, split) rows, each once, in the order they are first needed."""
+        rows = [(r.judge, m, r.split) for r in self.learns.values() for m in (r.own, r.anchor, r.future)]
+        return list(dict.fromkeys(rows))
+
+    def answers(self) -> list[tuple[str, str]]:
+        """Return (model, split) rows, each once, in the order they are first needed."""
+        return list(dict.fromkeys((model, split) for _, model, split in self.judges()))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what plan.yaml holds."""
+        return {
+            "answers": {f"{m}.{s}": {"model": m, "split": s} for m, s in self.answers()},
+            "judges": {f"{j}.{m}.{s}": {"judge": j, "model": m, "split": s} for j, m, s in self.judges()},
+            "learns": {name: asdict(row) | {"also": self.also[name]} for name, row in self.learns.items()},
+            "models": {name: {"model": name} for name in self.models},
+            "lines": self.lines,
+        }
+
+
+def build(arms: Arms) -> Plan:
+    """Return the plan of the arms; each arm starts from M0."""
+    plan = Plan()
+    for arm, rounds in arms.model_dump(exclude_none=True).items():
+        prefix, past, future = ARMS[arm]
+        line = [FIRST]
+        for number in range(rounds):
+            line.append(_round(plan, prefix, number, line[-1], past=past, future=future))
+        plan.lines[arm] = line
+    if not plan.lines:
+        raise TsrError(f"params.yaml: arms: none is set; expected at least one of {', '.join(ARMS)}")
+    return plan
+
+
+def _round(plan: Plan, prefix: str, number: int, policy: str, *, past: bool, future: bool) -> str:
+    """Add one round of one arm; return the model version it ends in (DESIGN section 2)."""
+    split, anchor = f"r{number}", FIRST if past else policy
+    # Where M0 is the policy itself the anchor adds nothing: the rule is Self-Rewarding's.
+    first = "self_rewarding" if anchor == policy else "anchored_rejection"
+    row = Learn(policy, first, judge=policy, split=split, own=policy, anchor=anchor, future=policy)
+    if not future:
+        return plan.learn(f"{prefix}-{number + 1}", row)
+    ahead = plan.learn(f"{prefix}-f{number + 1}", row)
+    guided = Learn(policy, "future_guided", judge=policy, split=split, own=policy, anchor=anchor, future=ahead)
+    return plan.learn(f"{prefix}-{number + 1}", guided)
+
+
+def dumps(plan: Plan) -> str:
+    """Return the text of plan.yaml, one line a row."""
+    lines = [_HEADER]
+    for table, rows in plan.as_dict().items():
+        lines.append(f"{table}:\n")
+        for key, row in rows.items():
+            text = yaml.safe_dump(row, default_flow_style=True, sort_keys=False, width=10_000).strip()
+            lines.append(f"  {key}: {text}\n")
+    return "".join(lines)
+
+
+def read(path: Path = PLAN_FILE) -> dict[str, Any]:
+    """Read plan.yaml and check that every model it refers to is trained by it."""
+    if not path.exists():
+        raise TsrError(f"{path}: no such file; run `tsr plan`")
+    plan: dict[str, Any] = yaml.safe_load(path.read_text())
+    for table in ("answers", "judges", "learns", "models", "lines"):
+        if table not in (plan or {}):
+            raise TsrError(f"{path}: table {table!r} is missing; run `tsr plan`")
+    trained = {FIRST, *plan["learns"]}
+    for table, columns in {"answers": ["model"], "judges": ["judge", "model"], "learns": list(_ROLE_COLUMNS)}.items():
+        for key, row in plan[table].items():
+            for column in columns:
+                if row.get(column) not in trained:
+                    raise TsrError(f"{path}: {table}.{key}.{column}: nobody trains {row.get(column)!r}; there are: {', '.join(sorted(trained))}")
+    return plan
+
+
+_ROLE_COLUMNS = ("policy", "judge", "own", "anchor", "future")
+
+
+def check_agrees(arms: Arms, path: Path = PLAN_FILE) -> dict[str, Any]:
+    """Return the plan on disk if it is the one that `arms` give, else raise TsrError."""
+    plan = read(path)
+    if path.read_text() != dumps(build(arms)):
+        raise TsrError(f"{path}: does not match the arms in params.yaml; run `tsr plan`")
+    return plan

@@ -1,0 +1,55 @@
+"""Progress of long work: a live bar on a terminal, a line now and then elsewhere.
+
+Always with the total and the time left.
+"""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+LINE_EVERY_SECONDS = 10.0
+
+
+class Advance(Protocol):
+    """Call with the number of items just done."""
+
+    def __call__(self, done: int = 1) -> None: ...
+
+
+@contextmanager
+def progress(title: str, total: int, unit: str = "rows") -> Iterator[Advance]:
+    """Show progress towards `total` while the block runs; yields the function that advances it."""
+    if sys.stderr.isatty():
+        yield from _bar(title, total, unit)
+    else:
+        yield from _lines(title, total, unit)
+
+
+def _bar(title: str, total: int, unit: str) -> Iterator[Advance]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit))
+    times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    with Progress(*columns, *times, console=Console(stderr=True)) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda done=1: bar.advance(task, done)
+
+
+def _lines(title: str, total: int, unit: str) -> Iterator[Advance]:
+    start = last = time.monotonic()
+    seen = 0
+
+    def advance(done: int = 1) -> None:
+        nonlocal seen, last
+        seen += done
+        now = time.monotonic()
+        if now - last >= LINE_EVERY_SECONDS and seen < total:
+            last = now
+            left = (now - start) / seen * (total - seen)
+            print(f"{title}: {seen}/{total} {unit}, {left:.0f} s left", file=sys.stderr, flush=True)
+
+    yield advance
+    print(f"{title}: {seen}/{total} {unit} in {time.monotonic() - start:.1f} s", file=sys.stderr, flush=True)

@@ -1,0 +1,4 @@
+"""Judges' rubrics: a folder each, with what is asked (`ask.py`) and how the reply is read (`parse.py`).
+
+Two files, because DVC looks at files: mending a parser must judge nothing again.
+"""

@@ -1,0 +1,16 @@
+"""What the micro judge is asked.
+
+Instruction and response are interleaved, and prompt and reply advance three characters a position,
+because a model this small cannot compare two words at a changing distance (DESIGN section 8).
+"""
+
+from itertools import zip_longest
+
+BLANK = "_"  # stands where instruction or response has no letter
+
+
+def judge_prompt(messages: list[dict[str, str]], response: str) -> list[dict[str, str]]:
+    """Return the messages that ask for a judgment of `response` to the last user message."""
+    op, _, word = messages[-1]["content"].partition(" ")
+    positions = " ".join(a + b for a, b in zip_longest(word, response, fillvalue=BLANK))
+    return [{"role": "user", "content": f"judge {op} {positions}"}]

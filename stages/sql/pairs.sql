@@ -1,0 +1,73 @@
+-- The verdict on every prompt: a pair, or the reason why not. The same for all strategies.
+-- Grain: one row per prompt. Reads `chosen_rejected` (a strategy's result), `prompts`, `candidates`, `sides`.
+with needed as (
+    -- The own side must have a usable response; other sides may be short, and the strategy then falls back.
+    select
+        p.prompt_id,
+        coalesce(s.n_candidates, 0)                                 as n_own,
+        coalesce(s.n_finished, 0)                                   as n_finished,
+        coalesce(s.n_usable, 0)                                     as n_usable
+    from prompts as p
+    left join sides as s on s.prompt_id = p.prompt_id and s.role = 'own'
+),
+
+present as (
+    -- A role without any row for a prompt is a hole in the data, not a bad response.
+    select
+        prompt_id,
+        count(distinct role) as n_roles
+    from sides
+    group by prompt_id
+),
+
+texts as (
+    -- One response can play several roles; its text and score are the same in each.
+    select distinct on (generation_id) * from candidates order by generation_id
+),
+
+joined as (
+    select
+        p.prompt_id,
+        p.messages,
+        c.generation_id   as chosen_id,
+        r.generation_id   as rejected_id,
+        c.model           as chosen_model,
+        r.model           as rejected_model,
+        c.score           as chosen_score,
+        r.score           as rejected_score,
+        c.response        as chosen_text,
+        r.response        as rejected_text,
+        c.response_tokens - r.response_tokens as length_delta,
+        case
+            when coalesce(present.n_roles, 0) < $n_roles then 'missing_side'
+            when needed.n_finished = 0 then 'truncated'
+            when needed.n_usable = 0 then 'unscored'
+            when x.chosen_id is null or x.rejected_id is null then 'missing_side'
+            when c.score <= r.score or c.generation_id = r.generation_id then 'tie'
+            when c.response = r.response then 'identical'
+            when c.score - r.score <= $min_gap then 'small_gap'
+        end as reason
+    from prompts as p
+    left join chosen_rejected as x using (prompt_id)
+    left join texts as c on c.generation_id = x.chosen_id
+    left join texts as r on r.generation_id = x.rejected_id
+    left join needed on needed.prompt_id = p.prompt_id
+    left join present on present.prompt_id = p.prompt_id
+)
+
+select
+    prompt_id,
+    $strategy                                            as strategy,
+    reason,
+    messages                                             as prompt,
+    [{'role': 'assistant', 'content': chosen_text}]      as chosen,
+    [{'role': 'assistant', 'content': rejected_text}]    as rejected,
+    chosen_id,
+    rejected_id,
+    chosen_model,
+    rejected_model,
+    chosen_score,
+    rejected_score,
+    chosen_score - rejected_score                        as gap,
+    length_delta
+from joined

@@ -1,0 +1,126 @@
+"""Parquet tables under contract: every write is validated, every read checks the columns.
+
+A contract is a YAML file in `stages/contracts/`: grain, key, and per column its type and limits.
+Tables are written sorted by their key, with pinned writer settings, beside the target and then
+renamed: equal content has an equal hash, and a crash leaves no half file.
+"""
+
+import os
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import yaml
+
+from stages.errors import TsrError
+
+_MESSAGES = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
+_DIGITS = pl.List(pl.Struct({"score": pl.Float64, "logprob": pl.Float64}))
+TYPES: dict[str, pl.DataType | type[pl.DataType]] = {
+    "string": pl.String,
+    "int": pl.Int64,
+    "float": pl.Float64,
+    "messages": _MESSAGES,
+    "digits": _DIGITS,
+}
+_CONTRACTS = Path(__file__).parent / "contracts"
+_LIMITS = {
+    "min": lambda c, v: c < v,
+    "max": lambda c, v: c > v,
+    "above": lambda c, v: c <= v,
+    "one_of": lambda c, v: ~c.is_in(v),
+}
+
+
+@cache
+def contract(table: str) -> dict[str, Any]:
+    """Return the contract of a table: grain, key, columns."""
+    path = _CONTRACTS / f"{table}.yml"
+    if not path.exists():
+        raise TsrError(f"no contract {path.name}; there are: {', '.join(sorted(p.stem for p in _CONTRACTS.glob('*.yml')))}")
+    loaded: dict[str, Any] = yaml.safe_load(path.read_text())
+    return loaded
+
+
+def schema(table: str) -> dict[str, Any]:
+    """Return column name -> polars type, in the contract's order."""
+    return {name: TYPES[spec["type"]] for name, spec in contract(table)["columns"].items()}
+
+
+def frame(table: str, rows: Sequence[dict[str, Any]]) -> pl.DataFrame:
+    """Return rows as a frame with the contract's columns and types (not yet validated)."""
+    return pl.DataFrame(list(rows), schema=schema(table), orient="row")
+
+
+def write(table: str, data: pl.DataFrame, path: Path) -> None:
+    """Validate `data` against the contract, sort it by the key and write it atomically.
+
+    Raises TsrError naming file, column, row key and reason; nothing is written then.
+    """
+    checked = validate(table, data, path).sort(contract(table)["key"])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        checked.write_parquet(beside, compression="zstd", compression_level=3, statistics=True, row_group_size=100_000)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def read(table: str, path: Path) -> pl.DataFrame:
+    """Read and validate a table. Raises TsrError for a missing, broken or foreign file."""
+    if not path.exists():
+        raise TsrError(f"{path}: no such file; expected a table of {table}")
+    try:
+        data = pl.read_parquet(path, hive_partitioning=False)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise TsrError(f"{path}: not a readable Parquet file: {str(error).splitlines()[0]}") from error
+    return validate(table, data, path)
+
+
+def validate(table: str, data: pl.DataFrame, where: Path | str) -> pl.DataFrame:
+    """Return `data` with the contract's columns in order, or raise TsrError with the first offence."""
+    _check_columns(table, data, where)
+    ordered = data.select(list(schema(table)))
+    rules = contract(table)
+    for key in [rules["key"], *rules.get("unique", [])]:
+        _check_unique(table, ordered, key, where)
+    for name, spec in rules["columns"].items():
+        if not spec.get("nullable"):
+            _refuse(table, ordered, pl.col(name).is_null(), name, "is null", where)
+        if spec["type"] == "float":
+            _refuse(table, ordered, ~pl.col(name).is_finite(), name, "is not a finite number", where)
+        for limit, breaks in _LIMITS.items():
+            if limit in spec:
+                wanted = f"is not within {limit} {spec[limit]}"
+                _refuse(table, ordered, breaks(pl.col(name), spec[limit]), name, wanted, where)
+    return ordered
+
+
+def _check_columns(table: str, data: pl.DataFrame, where: Path | str) -> None:
+    for name, wanted in schema(table).items():
+        if name not in data.columns:
+            raise TsrError(f"{where}: column {name!r} is missing; {table} has: {', '.join(schema(table))}")
+        if data.schema[name] != wanted:
+            raise TsrError(f"{where}: column {name!r} has type {data.schema[name]}; expected {wanted}")
+    if extra := [c for c in data.columns if c not in schema(table)]:
+        raise TsrError(f"{where}: column {extra[0]!r} is not part of {table}: {', '.join(schema(table))}")
+
+
+def _check_unique(table: str, data: pl.DataFrame, key: list[str], where: Path | str) -> None:
+    twice = data.filter(pl.struct(key).is_duplicated())
+    if twice.height:
+        raise TsrError(f"{where}: {twice.height} rows share their {'+'.join(key)}, first {_key(twice, key)}; expected {contract(table)['grain']}")
+
+
+def _refuse(table: str, data: pl.DataFrame, offence: pl.Expr, column: str, reason: str, where: Path | str) -> None:
+    bad = data.filter(offence)
+    if bad.height:
+        value = str(bad[column][0])[:60]
+        raise TsrError(f"{where}: column {column!r} {reason} in {bad.height} rows, first {_key(bad, contract(table)['key'])}: {value}")
+
+
+def _key(data: pl.DataFrame, key: list[str]) -> str:
+    return ", ".join(f"{name}={data[name][0]}" for name in key)
