@@ -3,7 +3,9 @@
 Heavy imports happen inside the commands, so that `tsr --help` is quick.
 """
 
+import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -156,16 +158,22 @@ def report() -> None:
 
 
 @app.command()
-def verify() -> None:
+def verify(
+    partial: Annotated[bool, typer.Option("--partial", help="Outputs may be absent, as after a partial pull.")] = False,
+) -> None:
     """Rehash all outputs against dvc.lock and check the tables against each other."""
     from stages import params
     from stages import verify as tool
 
-    tool.run(params.load())
+    tool.run(params.load(), partial=partial)
 
 
 def main() -> None:
     """Run the command line; a TsrError becomes one line and exit code 2."""
+    if timings := os.environ.get("TSR_TIMINGS"):
+        from stages.timing import record_at_exit
+
+        record_at_exit(Path(timings))
     try:
         app()
     except TsrError as error:

@@ -37,12 +37,13 @@ def run(seed: int, settings: Profile, model: str) -> None:
 def quality(answers: pl.DataFrame, truth: pl.DataFrame) -> dict[str, Any]:
     """Return the true score of the responses: mean, its standard error over prompts, share at each score."""
     scored = answers.join(truth, on="generation_id")
-    by_prompt = scored.group_by("prompt_id").agg(pl.col("truth").mean())["truth"]
+    by_prompt = scored.group_by("prompt_id").agg(pl.col("truth").mean()).sort("prompt_id")["truth"]
     spread = by_prompt.std() if by_prompt.len() > 1 else None
+    distinct = scored.group_by("prompt_id").agg(share=pl.col("response").n_unique() / pl.len()).sort("prompt_id")
     return {
         "true_score": by_prompt.mean(),
         "true_score_se": float(spread) / math.sqrt(by_prompt.len()) if isinstance(spread, float) else None,
         "finished": (scored["finish_reason"] == "stop").mean(),
         "response_tokens": scored["response_tokens"].mean(),
-        "distinct_share": scored.group_by("prompt_id").agg(pl.col("response").n_unique() / pl.len())["response"].mean(),
+        "distinct_share": distinct["share"].mean(),
     }

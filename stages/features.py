@@ -32,14 +32,16 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt: Messages, response: Messa
 def response_logprob(model: PreTrainedModel, tokens: Tokens) -> torch.Tensor:
     """Return log p(response | prompt), a scalar, in nats, the end token included."""
     logits = model(input_ids=tokens.ids).logits[0, tokens.start - 1 : -1]
-    return logits.log_softmax(-1).gather(1, tokens.ids[0, tokens.start :, None]).sum()
+    logprob: torch.Tensor = logits.log_softmax(-1).gather(1, tokens.ids[0, tokens.start :, None]).sum()
+    return logprob
 
 
 def response_feature(model: PreTrainedModel, tokens: Tokens) -> np.ndarray:
     """Return the last-layer hidden state, averaged over the response's tokens, (hidden,)."""
     with torch.no_grad():
         hidden = model.get_decoder()(input_ids=tokens.ids).last_hidden_state[0, tokens.start :]
-    return hidden.mean(0).double().numpy()
+    feature: np.ndarray = hidden.mean(0).double().numpy()
+    return feature
 
 
 def gradient_distance(model: PreTrainedModel, chosen: Tokens, rejected: Tokens) -> float:
@@ -48,7 +50,7 @@ def gradient_distance(model: PreTrainedModel, chosen: Tokens, rejected: Tokens) 
     The paper bounds it by C times the distance of the two features: similar responses teach little.
     """
     model.zero_grad(set_to_none=True)
-    (response_logprob(model, chosen) - response_logprob(model, rejected)).backward()
+    (response_logprob(model, chosen) - response_logprob(model, rejected)).backward()  # type: ignore[no-untyped-call]
     squares = [p.grad.double().square().sum() for p in model.parameters() if p.grad is not None]
     model.zero_grad(set_to_none=True)
     return float(torch.stack(squares).sum().sqrt())
@@ -65,7 +67,8 @@ def cosines(chosen: np.ndarray, rejected: np.ndarray) -> np.ndarray:
     """Return the cosine of each row of `chosen` with the same row of `rejected`; 0 where one has no length."""
     lengths = np.linalg.norm(chosen, axis=1) * np.linalg.norm(rejected, axis=1)
     dots = np.einsum("ij,ij->i", chosen, rejected)
-    return np.divide(dots, lengths, out=np.zeros_like(dots), where=lengths > 0)
+    cosine: np.ndarray = np.divide(dots, lengths, out=np.zeros_like(dots), where=lengths > 0)
+    return cosine
 
 
 def pair_features(

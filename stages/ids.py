@@ -1,7 +1,7 @@
 """Ids and seeds: content hashes, so that equal content has an equal id on every machine.
 
 >>> content_id("prompt", [{"role": "user", "content": "next abc"}])
-'0aef7dd30b2ee60a'
+'b79bc6acd09dbc9c'
 """
 
 import hashlib

@@ -41,8 +41,10 @@ def measure_pairs(settings: Profile, name: str, policy: str, pairs: pl.DataFrame
         columns = pair_features(
             before, after, tokenizer, rows, settings.dpo.beta, settings.measure.gradient_pairs, advance
         )
-    measured = pairs.sort("pair_id").select("pair_id", "chosen_id", "rejected_id").with_columns(
-        model=pl.lit(name), **{c: pl.Series(v, dtype=pl.Float64) for c, v in columns.items()}
+    measured = (
+        pairs.sort("pair_id")
+        .select("pair_id", "chosen_id", "rejected_id")
+        .with_columns(model=pl.lit(name), **{c: pl.Series(v, dtype=pl.Float64) for c, v in columns.items()})
     )
     for side in ("chosen", "rejected"):
         side_truth = truth.rename({"generation_id": f"{side}_id", "truth": f"{side}_truth"})
@@ -54,7 +56,7 @@ def summary(
     pairs: pl.DataFrame, dropped: pl.DataFrame, measured: pl.DataFrame, candidates: pl.DataFrame, truth: pl.DataFrame
 ) -> dict[str, Any]:
     """Return the round's metrics: `sql/round.sql` and the counts that are tables of their own."""
-    judged = candidates.unique("generation_id").join(truth, on="generation_id", how="left")
+    judged = candidates.unique("generation_id").join(truth, on="generation_id", how="left").sort("generation_id")
     frames = {
         "pairs": pairs,
         "dropped": dropped,

@@ -1,6 +1,7 @@
 """Small JSON files of metrics: sorted keys, six digits, so that a diff shows what changed and no more."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ def rounded(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: rounded(item) for key, item in value.items()}
     if isinstance(value, float):
-        return round(value, 6) if value == value else None
+        return None if math.isnan(value) else round(value, 6)
     return value
 
 

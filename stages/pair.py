@@ -13,6 +13,7 @@ from stages.ids import content_id
 from stages.params import Pair
 from stages.sqlrun import SQL, connect, run_file
 
+
 def run(settings: Pair, name: str, strategy: str, sides: Sides) -> None:
     """Write `data/pairs/<name>.parquet` and `data/dropped/<name>.parquet`."""
     prompts = tables.read("prompts", paths.prompts(sides.split))

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from stages.asking import rubrics
 from stages.errors import TsrError
 
 PARAMS_FILE = Path("params.yaml")
@@ -22,7 +23,7 @@ NotNegative = Annotated[float, Field(ge=0)]
 class Block(BaseModel):
     """Base of all blocks: no unknown keys, no coercion of types, no change after loading."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class Arms(Block):
@@ -35,6 +36,8 @@ class Arms(Block):
 
 
 class Prepare(Block):
+    """The micro world's prompts, teachers and splits."""
+
     source: Literal["micro_world"]
     splits: Count
     prompts_per_split: Count
@@ -48,6 +51,8 @@ class Prepare(Block):
 
 
 class Base(Block):
+    """The base model's shape."""
+
     hidden_size: Count
     layers: Count
     heads: Count
@@ -56,6 +61,8 @@ class Base(Block):
 
 
 class Sft(Block):
+    """How M0 is trained."""
+
     steps: Count
     batch_size: Count
     ift_share: Share
@@ -74,12 +81,23 @@ class Sampling(Block):
 
 
 class Generate(Sampling):
+    """How responses are sampled."""
+
     samples: Count
 
 
 class Judge(Sampling):
+    """How judgments are asked for and sampled."""
+
     rubric: str
     votes: Count
+
+    @field_validator("rubric")
+    @classmethod
+    def _rubric_exists(cls, rubric: str) -> str:
+        if rubric not in rubrics():
+            raise ValueError(f"no rubric {rubric!r}; there are: {', '.join(rubrics())}")
+        return rubric
 
     @model_validator(mode="after")
     def _votes_differ(self) -> "Judge":
@@ -89,10 +107,14 @@ class Judge(Sampling):
 
 
 class Pair(Block):
+    """When two responses make a pair."""
+
     min_gap: NotNegative
 
 
 class Dpo(Block):
+    """How a model version learns from pairs."""
+
     beta: Positive
     learning_rate: Positive
     warmup_steps: Annotated[int, Field(ge=0)]
@@ -102,10 +124,14 @@ class Dpo(Block):
 
 
 class Measure(Block):
+    """How much of a round is measured."""
+
     gradient_pairs: Annotated[int, Field(ge=0)]
 
 
 class Evaluate(Block):
+    """How much a model version answers on held-out prompts."""
+
     samples: Count
 
 
@@ -154,14 +180,33 @@ def load(path: Path = PARAMS_FILE) -> Params:
         raise TsrError(f"{path}: {_first(error)}") from error
     if params.profile not in params.profiles:
         raise TsrError(f"{path}: profile: no block {params.profile!r}; there are: {', '.join(params.profiles)}")
+    splits = params.block.prepare.splits
+    for arm, rounds in params.arms.model_dump(exclude_none=True).items():
+        if rounds > splits:
+            needed = f"{rounds} rounds need the prompt splits r0 .. r{rounds - 1}"
+            raise TsrError(f"{path}: arms.{arm}: {needed}; {params.profile}.prepare.splits is {splits}")
     return params
 
 
 def _first(error: ValidationError) -> str:
     """Return the first complaint as `key: what is wrong`."""
-    first = error.errors()[0]
+    errors = error.errors()
+    first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])  # a typo makes a missing key too
     key = ".".join(str(part) for part in first["loc"] if part != "profiles")
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    got = "" if first["type"] in ("missing", "extra_forbidden") else f", got {first['input']!r}"
-    told = {"missing": "key is missing", "extra_forbidden": "unknown key"}.get(first["type"], first["msg"])
-    return f"{key}: {told}{got}{more}"
+    if first["type"] == "missing":
+        return f"{key}: key is missing{more}"
+    if first["type"] == "extra_forbidden":
+        return f"{key}: unknown key; expected {', '.join(_known_keys(first['loc']))}{more}"
+    if first["type"] == "value_error":
+        return f"{key}: {first['msg'].removeprefix('Value error, ')}{more}"
+    return f"{key}: {first['msg']}, got {first['input']!r}{more}"
+
+
+def _known_keys(location: tuple[int | str, ...]) -> list[str]:
+    """Return the keys that may stand where an unknown one does: arms.X, PROFILE.X or PROFILE.BLOCK.X."""
+    where = [part for part in location[:-1] if isinstance(part, str)]
+    known = Arms.model_fields if where == ["arms"] else Profile.model_fields
+    if where and where[-1] in Profile.model_fields:
+        known = getattr(Profile.model_fields[where[-1]].annotation, "model_fields", known)
+    return list(known)

@@ -5,8 +5,6 @@ from typing import Protocol, cast
 
 import polars as pl
 
-from stages.errors import TsrError
-
 
 class Parser(Protocol):
     """The `parse.py` of a rubric."""
@@ -21,10 +19,7 @@ class Parser(Protocol):
 
 def load_parser(rubric: str) -> Parser:
     """Return the parsing half of a rubric."""
-    try:
-        return cast(Parser, import_module(f"stages.rubrics.{rubric}.parse"))
-    except ModuleNotFoundError as error:
-        raise TsrError(f"params.yaml: judge.rubric: no parser for rubric {rubric!r} in stages/rubrics") from error
+    return cast(Parser, import_module(f"stages.rubrics.{rubric}.parse"))
 
 
 def parse_all(parser: Parser, raw: pl.Series) -> pl.Series:

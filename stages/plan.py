@@ -5,6 +5,7 @@ already planned is that one, and its own name stands under `also` (in round 0, w
 sr-1, past-1, tsr-f1 and fut-f1 are one model).
 """
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from stages.params import Arms
 
 PLAN_FILE = Path("stages/plan.yaml")
 FIRST = "M0"
+ROLES = ("own", "anchor", "future")
 _HEADER = "# Written by `tsr plan` from the arms in params.yaml. Change those, not this.\n"
 # arm -> (prefix of its model versions, uses the past, uses the future)
 ARMS = {
@@ -128,16 +130,20 @@ def read(path: Path = PLAN_FILE) -> dict[str, Any]:
     for table in ("answers", "judges", "learns", "models", "lines"):
         if table not in (plan or {}):
             raise TsrError(f"{path}: table {table!r} is missing; run `tsr plan`")
-    trained = {FIRST, *plan["learns"]}
-    for table, columns in {"answers": ["model"], "judges": ["judge", "model"], "learns": list(_ROLE_COLUMNS)}.items():
-        for key, row in plan[table].items():
-            for column in columns:
-                if row.get(column) not in trained:
-                    raise TsrError(f"{path}: {table}.{key}.{column}: nobody trains {row.get(column)!r}; there are: {', '.join(sorted(trained))}")
+    for where, model in _mentioned(plan):
+        if model not in {FIRST, *plan["learns"]}:
+            known = ", ".join([FIRST, *plan["learns"]])
+            raise TsrError(f"{path}: {where}: nobody trains {model!r}; there are: {known}")
     return plan
 
 
-_ROLE_COLUMNS = ("policy", "judge", "own", "anchor", "future")
+def _mentioned(plan: dict[str, Any]) -> Iterator[tuple[str, str | None]]:
+    """Yield every place in the plan that names a model version, with the name."""
+    columns = {"answers": ["model"], "judges": ["judge", "model"], "learns": ["policy", "judge", *ROLES]}
+    for table, names in columns.items():
+        for key, row in plan[table].items():
+            for column in names:
+                yield f"{table}.{key}.{column}", row.get(column)
 
 
 def check_agrees(arms: Arms, path: Path = PLAN_FILE) -> dict[str, Any]:

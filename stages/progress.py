@@ -10,26 +10,37 @@ from contextlib import contextmanager
 from typing import Protocol
 
 LINE_EVERY_SECONDS = 10.0
+spent = {"seconds": 0.0}  # in progress blocks of this process: the model's part of a stage, for `make bench`
 
 
 class Advance(Protocol):
     """Call with the number of items just done."""
 
-    def __call__(self, done: int = 1) -> None: ...
+    def __call__(self, done: int = 1) -> None:
+        """Count `done` more items."""
+        ...
 
 
 @contextmanager
 def progress(title: str, total: int, unit: str = "rows") -> Iterator[Advance]:
     """Show progress towards `total` while the block runs; yields the function that advances it."""
-    if sys.stderr.isatty():
-        yield from _bar(title, total, unit)
-    else:
-        yield from _lines(title, total, unit)
+    start = time.monotonic()
+    try:
+        yield from (_bar if sys.stderr.isatty() else _lines)(title, total, unit)
+    finally:
+        spent["seconds"] += time.monotonic() - start
 
 
 def _bar(title: str, total: int, unit: str) -> Iterator[Advance]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit))
     times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())

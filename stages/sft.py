@@ -17,7 +17,9 @@ def run(seed: int, settings: Sft) -> None:
     log = fit(seed, settings, mix(seed, ift, eft, settings))
     from stages.training import write_curve
 
-    write_curve(log, {"loss": "loss", "learning_rate": "learning_rate", "grad_norm": "grad_norm"}, paths.training_csv("M0"))
+    write_curve(
+        log, {"loss": "loss", "learning_rate": "learning_rate", "grad_norm": "grad_norm"}, paths.training_csv("M0")
+    )
 
 
 def mix(seed: int, ift: pl.DataFrame, eft: pl.DataFrame, settings: Sft) -> pl.DataFrame:
@@ -71,5 +73,7 @@ def fit(seed: int, settings: Sft, examples: pl.DataFrame) -> list[dict[str, floa
     )
     with progress("sft M0", settings.steps, "steps") as advance:
         train(trainer, advance)
-    models.save(trainer.model, models.load_tokenizer(base), paths.model("M0"))  # the tokenizer as it was: TRL alters its own
+    models.save(
+        trainer.model, models.load_tokenizer(base), paths.model("M0")
+    )  # the tokenizer as it was: TRL alters its own
     return list(trainer.state.log_history)

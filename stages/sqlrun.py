@@ -28,7 +28,9 @@ def run_file(
     Raises TsrError naming the file and, where DuckDB says it, the line.
     """
     if not path.exists():
-        raise TsrError(f"{path}: no such SQL file; there are: {', '.join(sorted(p.stem for p in path.parent.glob('*.sql')))}")
+        raise TsrError(
+            f"{path}: no such SQL file; there are: {', '.join(sorted(p.stem for p in path.parent.glob('*.sql')))}"
+        )
     text = path.read_text()
     for name, rows in frames.items():
         connection.register(name, rows.to_arrow())

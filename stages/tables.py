@@ -6,7 +6,7 @@ renamed: equal content has an equal hash, and a crash leaves no half file.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ TYPES: dict[str, pl.DataType | type[pl.DataType]] = {
     "digits": _DIGITS,
 }
 _CONTRACTS = Path(__file__).parent / "contracts"
-_LIMITS = {
+_LIMITS: dict[str, Callable[[pl.Expr, Any], pl.Expr]] = {
     "min": lambda c, v: c < v,
     "max": lambda c, v: c > v,
     "above": lambda c, v: c <= v,
@@ -39,7 +39,9 @@ def contract(table: str) -> dict[str, Any]:
     """Return the contract of a table: grain, key, columns."""
     path = _CONTRACTS / f"{table}.yml"
     if not path.exists():
-        raise TsrError(f"no contract {path.name}; there are: {', '.join(sorted(p.stem for p in _CONTRACTS.glob('*.yml')))}")
+        raise TsrError(
+            f"no contract {path.name}; there are: {', '.join(sorted(p.stem for p in _CONTRACTS.glob('*.yml')))}"
+        )
     loaded: dict[str, Any] = yaml.safe_load(path.read_text())
     return loaded
 
@@ -112,14 +114,16 @@ def _check_columns(table: str, data: pl.DataFrame, where: Path | str) -> None:
 def _check_unique(table: str, data: pl.DataFrame, key: list[str], where: Path | str) -> None:
     twice = data.filter(pl.struct(key).is_duplicated())
     if twice.height:
-        raise TsrError(f"{where}: {twice.height} rows share their {'+'.join(key)}, first {_key(twice, key)}; expected {contract(table)['grain']}")
+        share = f"{twice.height} rows share their {'+'.join(key)}, first {_key(twice, key)}"
+        raise TsrError(f"{where}: {share}; expected {contract(table)['grain']}")
 
 
 def _refuse(table: str, data: pl.DataFrame, offence: pl.Expr, column: str, reason: str, where: Path | str) -> None:
     bad = data.filter(offence)
     if bad.height:
         value = str(bad[column][0])[:60]
-        raise TsrError(f"{where}: column {column!r} {reason} in {bad.height} rows, first {_key(bad, contract(table)['key'])}: {value}")
+        first = _key(bad, contract(table)["key"])
+        raise TsrError(f"{where}: column {column!r} {reason} in {bad.height} rows, first {first}: {value}")
 
 
 def _key(data: pl.DataFrame, key: list[str]) -> str:

@@ -1,7 +1,8 @@
 """The micro world's base model: a tiny Llama and a character tokenizer, made from nothing.
 
 Operation names are one token each, all else is one token a character: spelled out, the names kept the
-model at chance for 400 steps. Both parts are saved in the ordinary Hugging Face form, so every later stage treats them as any other model.
+model at chance for 400 steps. Both parts are saved in the ordinary Hugging Face form, so every later
+stage treats them as any other model.
 """
 
 import string

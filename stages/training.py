@@ -24,15 +24,13 @@ CPU_ARGUMENTS: dict[str, Any] = {
 }
 
 
-class Advancing(TrainerCallback):
+class Advancing(TrainerCallback):  # type: ignore[misc]
     """Advances a progress display by one each optimizer step, and keeps the trainer's own prints away."""
 
     def __init__(self, advance: Advance) -> None:
         self._advance = advance
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:  # noqa: ARG002
         """Count one step."""
         self._advance()
 

@@ -1,0 +1,55 @@
+"""dvc.lock read as data: which output has which hash.
+
+Files are rehashed from their bytes, never from what DVC remembers of them.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from stages.errors import TsrError
+
+LOCK_FILE = Path("dvc.lock")
+
+
+@dataclass(frozen=True)
+class Output:
+    """One output as dvc.lock records it; `md5` ends in `.dir` for a folder."""
+
+    stage: str
+    path: Path
+    md5: str
+
+
+def outputs(path: Path = LOCK_FILE) -> Iterator[Output]:
+    """Yield every output in dvc.lock."""
+    if not path.exists():
+        raise TsrError(f"{path}: no such file; run `dvc repro` first")
+    locked = yaml.safe_load(path.read_text())
+    for stage, entry in (locked.get("stages") or {}).items():
+        for out in entry.get("outs", []):
+            yield Output(stage, Path(out["path"]), out["md5"])
+
+
+def actual_md5(path: Path) -> str:
+    """Return the hash of a file or folder as DVC writes it.
+
+    A folder's hash is that of the JSON list of its files' hashes, sorted by relative path.
+    """
+    if path.is_file():
+        return _file_md5(path)
+    files = sorted((f.relative_to(path).as_posix(), f) for f in path.rglob("*") if f.is_file())
+    listed = [{"md5": _file_md5(f), "relpath": name} for name, f in files]
+    return hashlib.md5(json.dumps(listed, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
+
+
+def _file_md5(path: Path) -> str:
+    digest = hashlib.md5(usedforsecurity=False)
+    with path.open("rb") as handle:
+        while block := handle.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""The parts of the report stage: reading, findings, charts, page."""

@@ -1,0 +1,166 @@
+"""What the report knows of a run: read from the plan's rows only, so that leftovers of removed rows have no say."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from stages import paths, plan, tables
+from stages.errors import TsrError
+from stages.params import Params
+from stages.parsing import load_parser, parse_all
+from stages.reporting import lineage
+from stages.reporting.claims import comparisons
+from stages.reporting.verdicts import Estimate
+from stages.sqlrun import SQL, connect, run_file
+from stages.truth import true_scores
+
+Row = dict[str, Any]
+QUERIES = SQL / "report"
+EXAMPLES = 20
+_ROUND_KEYS = (
+    *("pairs", "prompts", "yield", "dropped_for", "chosen_from", "rejected_from", "tokens_trained"),
+    *("judge_agreement", "judge_bias", "accuracy", "grad_norm"),
+)
+_MODEL_KEYS = ("true_score", "true_score_se", "finished")
+
+
+@dataclass(frozen=True)
+class RunData:
+    """One run. `rounds`, `pairs`, `models` and `fixed` have one row of numbers a model version, by its name."""
+
+    plan: dict[str, Any]
+    rounds: dict[str, Row]
+    models: dict[str, Row]
+    pairs: dict[str, Row]
+    fixed: dict[str, Row]
+    ahead: dict[tuple[str, str], Estimate]
+    scores: list[Row]
+    compute: list[Row]
+    examples: list[Row]
+
+    @property
+    def has_truth(self) -> bool:
+        """Return whether the source of the prompts can tell a true score."""
+        return self.models[plan.FIRST].get("true_score") is not None
+
+
+def read_run(params: Params) -> RunData:
+    """Read everything that the report is made of.
+
+    Raises TsrError for a missing file, naming it.
+    """
+    rows = plan.check_agrees(params.arms)
+    rounds = {name: _read_json(paths.measures_json(name), _ROUND_KEYS) for name in rows["learns"]}
+    models = {name: _read_json(paths.evaluation_json(name), _MODEL_KEYS) for name in rows["models"]}
+    pair_rows = pl.concat([_pair_rows(name) for name in rows["learns"]])
+    wanted = pl.DataFrame(comparisons(rows["lines"]), schema={"model": pl.String, "other": pl.String}, orient="row")
+    answers = _eval_truth(sorted({*wanted["model"], *wanted["other"]}))
+    with connect() as db:
+        fixed = _fixed_scores(db, params, list(models))
+        return RunData(
+            plan=rows,
+            rounds=rounds,
+            models=models,
+            pairs=_by(run_file(db, QUERIES / "pairs.sql", {"pair_rows": pair_rows}, {}), "model"),
+            fixed=_by(run_file(db, QUERIES / "fixed.sql", {"judged": fixed}, {}), "judge"),
+            ahead=_ahead(run_file(db, QUERIES / "paired.sql", {"answers": answers, "comparisons": wanted}, {})),
+            scores=run_file(db, QUERIES / "scores.sql", _score_frames(rows), {}).to_dicts(),
+            compute=run_file(db, QUERIES / "compute.sql", _compute_frames(rows, rounds), {}).to_dicts(),
+            examples=_examples(db, rows, pair_rows),
+        )
+
+
+def _read_json(path: Path, keys: tuple[str, ...]) -> Row:
+    if not path.exists():
+        raise TsrError(f"{path}: no such file; run `dvc repro`")
+    try:
+        loaded: Row = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise TsrError(f"{path}: not valid JSON: {error}") from error
+    if missing := [key for key in keys if key not in loaded]:
+        raise TsrError(f"{path}: key {missing[0]!r} is missing; run `dvc repro`")
+    return loaded
+
+
+def _by(frame: pl.DataFrame, key: str) -> dict[str, Row]:
+    return {row[key]: row for row in frame.to_dicts()}
+
+
+def _pair_rows(name: str) -> pl.DataFrame:
+    """Return one model version's pairs with their measures, both or neither of every pair."""
+    pairs = tables.read("pairs", paths.pairs(name))
+    measures = tables.read("measures", paths.measures(name))
+    joined = pairs.join(measures, on="pair_id", how="inner")
+    if not joined.height == pairs.height == measures.height:
+        counts = f"{pairs.height} pairs, {measures.height} measures, {joined.height} in common"
+        raise TsrError(f"{paths.measures(name)}: not of these pairs ({counts}); run `dvc repro`")
+    return joined.sort("pair_id")
+
+
+def _eval_truth(models: list[str]) -> pl.DataFrame:
+    """Return (model, prompt_id, truth) of the held-out responses; empty without a verifier."""
+    prompts = tables.read("prompts", paths.prompts("eval"))
+    answers = pl.concat([tables.read("generations", paths.generations(name, "eval")) for name in models])
+    truth = true_scores(prompts, answers).drop_nulls("truth")
+    return answers.join(truth, on="generation_id").select("model", "prompt_id", "truth").sort(pl.all())
+
+
+def _fixed_scores(db: Any, params: Params, models: list[str]) -> pl.DataFrame:
+    """Return (judge, generation_id, score, truth) of the fixed responses, under every model version as judge.
+
+    Parsed here, as stage `score` does, so that mending the parser judges nothing again.
+    """
+    parser = load_parser(params.block.judge.rubric)
+    fixed = tables.read("generations", paths.generations(paths.WORLD, "fixed"))
+    truth = true_scores(tables.read("prompts", paths.prompts("fixed")), fixed)
+    scored = []
+    for name in models:
+        judged = tables.read("judgments", paths.judgments(name, paths.WORLD, "fixed"))
+        votes = judged.select("generation_id", "vote_id", value=parse_all(parser, judged["raw"]))
+        scored.append(run_file(db, SQL / "scores.sql", {"generations": fixed, "votes": votes}, {"judge": name}))
+    joined = pl.concat(scored).join(truth, on="generation_id", how="left")
+    return joined.select("judge", "generation_id", "score", "truth").sort("judge", "generation_id")
+
+
+def _ahead(frame: pl.DataFrame) -> dict[tuple[str, str], Estimate]:
+    return {(row["model"], row["other"]): Estimate(row["difference"], row["se"]) for row in frame.to_dicts()}
+
+
+def _score_frames(rows: dict[str, Any]) -> dict[str, pl.DataFrame]:
+    roles = [
+        {"arm": s.arm, "round": s.round, "side": side, "judge": s.row["judge"], "model": model, "split": s.row["split"]}
+        for s in lineage.steps(rows)
+        for side, model in lineage.side_models(s.row).items()
+    ]
+    scored = [
+        tables.read("scores", paths.scores(**_names(row))).select("judge", "model", "score", split=pl.lit(row["split"]))
+        for row in rows["judges"].values()
+    ]
+    return {"roles": pl.DataFrame(roles), "scored": pl.concat(scored)}
+
+
+def _names(row: dict[str, str]) -> dict[str, str]:
+    return {"judge": row["judge"], "name": row["model"], "split": row["split"]}
+
+
+def _compute_frames(rows: dict[str, Any], rounds: dict[str, Row]) -> dict[str, pl.DataFrame]:
+    """Return what each arm needs and what it costs: tokens sampled, read and written by judges, trained on."""
+    costs = [{"kind": "trained", "key": name, "tokens": row["tokens_trained"]} for name, row in rounds.items()]
+    for key, row in rows["answers"].items():
+        answered = tables.read("generations", paths.generations(row["model"], row["split"]))
+        costs.append({"kind": "generated", "key": key, "tokens": answered["response_tokens"].sum()})
+    for key, row in rows["judges"].items():
+        votes = tables.read("judgments", paths.judgments(**_names(row)))
+        tokens = votes.select(pl.col("prompt_tokens") + pl.col("response_tokens")).sum().item()
+        costs.append({"kind": "judged", "key": key, "tokens": tokens})
+    return {"work": pl.DataFrame(lineage.work(rows)), "costs": pl.DataFrame(costs)}
+
+
+def _examples(db: Any, rows: dict[str, Any], pair_rows: pl.DataFrame) -> list[Row]:
+    """Return the pairs to show, in the plan's order."""
+    found = run_file(db, QUERIES / "examples.sql", {"pair_rows": pair_rows}, {"count": EXAMPLES}).to_dicts()
+    order = list(rows["learns"])
+    return sorted(found, key=lambda row: (order.index(row["model"]), row["kind"], row["pair_id"]))

@@ -1,0 +1,12 @@
+-- How far each model version, as a judge, agrees with the truth on the same fixed responses.
+-- Grain: one row per judge. Reads `judged` (judge, generation_id, score, truth).
+select
+    judge,
+    avg((score = truth)::double)                                            as agreement,
+    stddev_samp((score = truth)::double) / sqrt(count(score = truth))       as agreement_se,
+    avg(abs(score - truth))                                                 as error,
+    avg(score - truth)                                                      as bias,
+    avg((score is not null)::double)                                        as parsed
+from judged
+group by judge
+order by judge

@@ -1,0 +1,125 @@
+"""Tool verify: are all outputs what dvc.lock says, and do the tables agree with each other?
+
+Every check is a function that yields one line for each thing that is wrong.
+"""
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import polars as pl
+
+from stages import lockfile, models, paths, plan, tables
+from stages.candidates import Sides, read_candidates
+from stages.errors import TsrError
+from stages.pair import make_pairs
+from stages.params import Params
+from stages.parsing import load_parser
+from stages.progress import progress
+from stages.score import score
+
+Row = dict[str, Any]
+
+
+def run(params: Params, *, partial: bool = False) -> None:
+    """Print what is wrong, one line each; raise TsrError if anything is. `partial` lets outputs be absent."""
+    planned = plan.check_agrees(params.arms)
+    wrong = list(check_hashes(partial=partial))
+    checks = [
+        *((check_generations, row) for row in planned["answers"].values()),
+        *((check_scores, row) for row in planned["judges"].values()),
+        *((check_pairs, row | {"name": name}) for name, row in planned["learns"].items()),
+    ]
+    with progress("verify", len(checks), "tables") as advance:
+        for check, row in checks:
+            try:
+                wrong += check(params, row)
+            except TsrError as error:
+                if not (partial and "no such file" in str(error)):
+                    wrong.append(str(error))
+            advance()
+    for line in wrong:
+        print(line, file=sys.stderr)
+    if wrong:
+        raise TsrError(f"verify: {len(wrong)} things are wrong; expected none")
+    print(f"verify: all outputs match {lockfile.LOCK_FILE}, and {len(checks)} tables agree with each other")
+
+
+def check_hashes(*, partial: bool) -> Iterator[str]:
+    """Compare every output's bytes with dvc.lock."""
+    for out in lockfile.outputs():
+        if not out.path.exists():
+            if not partial:
+                yield f"{out.path}: absent; {lockfile.LOCK_FILE} has it from stage {out.stage}"
+        elif (actual := lockfile.actual_md5(out.path)) != out.md5:
+            yield f"{out.path}: md5 {actual}; {lockfile.LOCK_FILE} says {out.md5}"
+
+
+def check_generations(params: Params, row: Row) -> Iterator[str]:
+    """K responses to each prompt of the split, from the weights that are in the model's folder."""
+    path = paths.generations(row["model"], row["split"])
+    generations = tables.read("generations", path)
+    prompts = tables.read("prompts", paths.prompts(row["split"]))
+    counts = prompts.select("prompt_id").join(
+        generations.group_by("prompt_id").len(), on="prompt_id", how="full", coalesce=True
+    )
+    for pid, count in counts.filter(pl.col("len").fill_null(0) != params.block.generate.samples).iter_rows():
+        yield f"{path}: prompt {pid} has {count or 0} responses; expected {params.block.generate.samples}"
+    yield from _wrong_hash(path, "model_hash", generations["model_hash"], row["model"])
+
+
+def check_scores(params: Params, row: Row) -> Iterator[str]:
+    """Each score is what its votes give; votes are on these generations, by the judge's weights."""
+    where = (row["judge"], row["model"], row["split"])
+    generations = tables.read("generations", paths.generations(row["model"], row["split"]))
+    judgments = tables.read("judgments", paths.judgments(*where))
+    foreign = judgments.join(generations, on="generation_id", how="anti")
+    if foreign.height:
+        first = foreign["generation_id"][0]
+        yield f"{paths.judgments(*where)}: {foreign.height} votes on unknown generations, first {first}"
+    again = score(load_parser(params.block.judge.rubric), row["judge"], generations, judgments)
+    kept = tables.read("scores", paths.scores(*where))
+    yield from _differences(str(paths.scores(*where)), "generation_id", kept, again, "the votes give")
+    yield from _wrong_hash(paths.judgments(*where), "judge_hash", judgments["judge_hash"], row["judge"])
+
+
+def check_pairs(params: Params, row: Row) -> Iterator[str]:
+    """Pairs and drops are what the strategy makes of the candidates, and together they are the prompts."""
+    name = row["name"]
+    pairs = tables.read("pairs", paths.pairs(name))
+    dropped = tables.read("dropped", paths.dropped(name))
+    prompts = tables.read("prompts", paths.prompts(row["split"]))
+    ended = sorted([*pairs["prompt_id"], *dropped["prompt_id"]])
+    if ended != sorted(prompts["prompt_id"]):
+        have = f"{pairs.height} pairs and {dropped.height} drops"
+        yield f"{paths.pairs(name)}: {have}; expected the {prompts.height} prompts of {row['split']}, each once"
+    sides = Sides(**{key: row[key] for key in ("judge", "split", "own", "anchor", "future")})
+    pairs_again, dropped_again = make_pairs(params.block.pair, row["strategy"], prompts, read_candidates(sides))
+    yield from _differences(str(paths.pairs(name)), "pair_id", pairs, pairs_again, "the candidates give")
+    yield from _differences(str(paths.dropped(name)), "prompt_id", dropped, dropped_again, "the candidates give")
+    measured = tables.read("measures", paths.measures(name))
+    if sorted(measured["pair_id"]) != sorted(pairs["pair_id"]):
+        yield f"{paths.measures(name)}: its pairs are not those of {paths.pairs(name)}"
+
+
+def _differences(where: str, key: str, kept: pl.DataFrame, again: pl.DataFrame, source: str) -> Iterator[str]:
+    """Yield a line for the first rows that differ between what is kept and what it should be."""
+    columns = kept.columns
+    left = {row[columns.index(key)]: row for row in kept.iter_rows()}
+    right = {row[columns.index(key)]: row for row in again.select(columns).iter_rows()}
+    differing = sorted(k for k in left.keys() | right.keys() if left.get(k) != right.get(k))
+    for k in differing[:3]:
+        if k not in left or k not in right:
+            yield f"{where}: {key} {k} {'is missing' if k in right else 'should not be there'}, by what {source}"
+            continue
+        column = next(c for c, a, b in zip(columns, left[k], right[k], strict=True) if a != b)
+        at = columns.index(column)
+        yield f"{where}: {key} {k}: {column} is {left[k][at]!r}; {source} {right[k][at]!r}"
+    if len(differing) > 3:
+        yield f"{where}: and {len(differing) - 3} more rows"
+
+
+def _wrong_hash(path: object, column: str, hashes: pl.Series, model: str) -> Iterator[str]:
+    folder = paths.model(model)
+    if folder.exists() and set(hashes) - {actual := models.model_hash(folder)}:
+        yield f"{path}: {column} {sorted(set(hashes) - {actual})[0]}; the weights in {folder} have {actual}"

@@ -1,0 +1,40 @@
+"""dvc.yaml as data, with the plan's rows put in."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+PLAN = yaml.safe_load((ROOT / "stages" / "plan.yaml").read_text())
+PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
+STAGES = {name: stage.get("do", stage) for name, stage in DVC["stages"].items()}
+
+
+def rows(name: str) -> dict[str, dict[str, str]]:
+    """Plan rows that a stage loops over; one empty row where it does not."""
+    loop = DVC["stages"][name].get("foreach")
+    found: dict[str, dict[str, str]] = PLAN[loop.strip("${}")] if loop else {"": {}}
+    return found
+
+
+def resolved(text: str, key: str, row: dict[str, str]) -> str:
+    """A template of dvc.yaml with a plan row put in."""
+    text = text.replace("${key}", key).replace("${profile}", PARAMS["profile"])
+    return re.sub(r"\$\{item\.(\w+)\}", lambda found: row[found.group(1)], text)
+
+
+def outputs(name: str) -> list[str]:
+    """Templates of all that a stage writes: outs, metrics, plots."""
+    stage: dict[str, list[Any]] = STAGES[name]
+    listed = [*stage.get("outs", []), *stage.get("metrics", []), *stage.get("plots", [])]
+    return [next(iter(out)) if isinstance(out, dict) else out for out in listed]
+
+
+def command(name: str, key: str = "") -> list[str]:
+    """The words of a stage's command after `python -m stages`; unresolved without a key."""
+    text = resolved(STAGES[name]["cmd"], key, rows(name)[key]) if key else STAGES[name]["cmd"]
+    words: list[str] = text.split()
+    return words[words.index("stages") + 1 :]

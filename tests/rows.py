@@ -1,0 +1,109 @@
+"""Rows for tests, in the compact form that the cases beside the SQL files use."""
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from stages import tables
+from stages.backends import load_backend
+from stages.candidates import COLUMNS, ROLES
+from stages.generate import generate
+from stages.params import Generate
+
+Row = dict[str, Any]
+TYPES = {"score": pl.Float64, "prompt_tokens": pl.Int64, "response_tokens": pl.Int64}
+
+
+def candidates(given: list[Row]) -> pl.DataFrame:
+    """Candidates from rows {prompt, role, id, score, response = id, finish = stop}.
+
+    A role without any row is played by a copy of the own rows, as M0 is its own anchor in round 0.
+    """
+    own = [row for row in given if row["role"] == "own"]
+    played = {row["role"] for row in given}
+    copies = [row | {"role": role, "model": "own"} for role in ROLES if role not in played for row in own]
+    rows = [_candidate(row) for row in [*given, *copies]]
+    return pl.DataFrame(rows, schema={name: TYPES.get(name, pl.String) for name in COLUMNS}, orient="row")
+
+
+def _candidate(row: Row) -> Row:
+    response = row.get("response", row["id"])
+    return {
+        "prompt_id": row["prompt"],
+        "role": row["role"],
+        "generation_id": row["id"],
+        "model": row.get("model", row["role"]),
+        "response": response,
+        "finish_reason": row.get("finish", "stop"),
+        "prompt_tokens": 1,
+        "response_tokens": len(response) + 1,
+        "score": row["score"],
+    }
+
+
+def prompts(ids: list[str]) -> pl.DataFrame:
+    """A prompts table with one made-up message each."""
+    return tables.frame(
+        "prompts",
+        [
+            {
+                "prompt_id": pid,
+                "split": "r0",
+                "source": "test",
+                "messages": [{"role": "user", "content": pid}],
+                "reference": None,
+                "meta": "{}",
+            }
+            for pid in ids
+        ],
+    )
+
+
+def generations(ids: list[str], **columns: Any) -> pl.DataFrame:
+    """A generations table; `columns` override the same value for every row."""
+    base = {
+        "model": "M0",
+        "model_hash": "h",
+        "prompt_id": "p",
+        "sample_id": 0,
+        "seed": 1,
+        "response": "r",
+        "finish_reason": "stop",
+        "prompt_tokens": 1,
+        "response_tokens": 2,
+        "logprob_sum": -1.0,
+        "backend": "none",
+    }
+    return tables.frame("generations", [{"generation_id": gid} | base | columns for gid in ids])
+
+
+def judgments(raw: dict[str, list[str]]) -> pl.DataFrame:
+    """A judgments table from generation id -> raw replies."""
+    return tables.frame(
+        "judgments",
+        [
+            {
+                "generation_id": gid,
+                "judge": "J",
+                "judge_hash": "h",
+                "rubric_hash": "h",
+                "vote_id": vote,
+                "seed": 1,
+                "raw": text,
+                "digit_logprobs": None,
+                "finish_reason": "stop",
+                "prompt_tokens": 1,
+                "response_tokens": 1,
+            }
+            for gid, texts in raw.items()
+            for vote, text in enumerate(texts)
+        ],
+    )
+
+
+def sampled(folder: Path, ids: list[str], samples: int = 3, seed: int = 7) -> dict[tuple[str, int], Row]:
+    """Generation rows by prompt and sample."""
+    how = Generate(temperature=0.8, top_p=1.0, max_new_tokens=6, tile_rows=8, samples=samples)
+    made = generate(seed, how, "M0", prompts(ids), load_backend(folder, how.tile_rows))
+    return {(row["prompt_id"], row["sample_id"]): row for row in made.to_dicts()}

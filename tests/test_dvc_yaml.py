@@ -1,0 +1,226 @@
+"""dvc.yaml against the code: each stage depends on all that can change its results, and on nothing else."""
+
+import ast
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import pytest
+import yaml
+from pipeline_file import PARAMS, ROOT, STAGES, command, outputs, resolved, rows
+
+from stages.params import Profile
+
+# All but the report, which is cheap, reads all tables and prints whole blocks of params.
+MAKERS = [name for name in STAGES if name != "report"]
+# Say what is wrong, show progress, read params, name paths: no result depends on them.
+NEUTRAL = {"errors", "progress", "params", "paths", "cli", "plan", "drops"}
+# Found by name at run time: the rubric that the profile in force names.
+BY_NAME = {"stages/asking.py": "ask.py", "stages/parsing.py": "parse.py"}
+RUBRICS = {PARAMS[key]["judge"]["rubric"] for key in PARAMS if key not in ("seed", "profile", "arms")}
+BLOCKS = {field.annotation.__name__: name for name, field in Profile.model_fields.items() if field.annotation}
+
+
+@cache
+def tree(path: str) -> ast.Module:
+    """The syntax tree of a file of the repository."""
+    return ast.parse((ROOT / path).read_text())
+
+
+def imported(path: str) -> set[str]:
+    """Files of `stages` that a file imports, at its top or inside a function."""
+    found = set()
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "stages":
+            folder = Path(*node.module.split("."))
+            for alias in node.names:
+                options = (folder / f"{alias.name}.py", folder / alias.name / "__init__.py")
+                options += (folder.with_suffix(".py"), folder / "__init__.py")
+                found.add(next(str(option) for option in options if (ROOT / option).exists()))
+    return found
+
+
+@cache
+def closure(path: str) -> frozenset[str]:
+    """The file and all it imports, neutral modules left out."""
+    seen, ahead = set(), [path]
+    while ahead:
+        here = ahead.pop()
+        if here in seen or Path(here).stem in NEUTRAL:
+            continue
+        seen.add(here)
+        ahead += imported(here)
+        if here in BY_NAME:
+            rubrics = {
+                block["judge"]["rubric"]
+                for key, block in PARAMS.items()
+                if isinstance(block, dict) and "judge" in block
+            }
+            ahead += [f"stages/rubrics/{rubric}/{BY_NAME[here]}" for rubric in rubrics]
+    return frozenset(seen)
+
+
+def path_of(node: ast.expr, known: dict[str, str]) -> str | None:
+    """The path that `SQL / "a" / f"{b}.sql"` stands for, `*` for what is decided at run time."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+        left, right = path_of(node.left, known), path_of(node.right, known)
+        return f"{left}/{right}" if left and right else None
+    if isinstance(node, ast.Name):
+        return known.get(node.id)
+    if isinstance(node, ast.JoinedStr):
+        return "".join(str(part.value) if isinstance(part, ast.Constant) else "*" for part in node.values)
+    return str(node.value) if isinstance(node, ast.Constant) else None
+
+
+def read_beside(path: str) -> set[str]:
+    """SQL files and contracts that a file names."""
+    known, found = {"SQL": "stages/sql"}, set()
+    for node in tree(path).body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            known.setdefault(node.targets[0].id, path_of(node.value, known) or "")
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.BinOp) and (named := path_of(node, known)) and named.endswith(".sql"):
+            found.add(named)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            of = node.func.value
+            if isinstance(of, ast.Name) and of.id == "tables" and isinstance(node.args[0], ast.Constant):
+                found.add(f"stages/contracts/{node.args[0].value}.yml")
+    return found
+
+
+def needed(name: str) -> set[str]:
+    """Code, SQL and contracts that decide a stage's results."""
+    code = closure(f"stages/{command(name)[0]}.py")
+    return set(code).union(*(read_beside(path) for path in code))
+
+
+def code_deps(name: str) -> dict[str, set[str]]:
+    """Each dep on code with the files it stands for."""
+    deps = {}
+    for dep in (re.sub(r"\$\{.*?\}", "*", dep) for dep in STAGES[name]["deps"] if dep.startswith("stages/")):
+        inside = [p for p in (ROOT / dep).rglob("*") if p.suffix in (".py", ".sql", ".yml") and p.is_file()]
+        deps[dep] = {str(p.relative_to(ROOT)) for p in inside} if (ROOT / dep).is_dir() else {dep}
+    return deps
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_all_code_that_decides_a_result_is_a_dep(name: str) -> None:
+    covered = set().union(*code_deps(name).values())
+    assert needed(name) - covered == set()
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_no_dep_on_code_is_unneeded(name: str) -> None:
+    """A folder counts as a whole: a file in it that does not matter would run the stage again."""
+    unneeded = {dep: files - needed(name) for dep, files in code_deps(name).items()}
+    assert {dep: left for dep, left in unneeded.items() if {f for f in left if not f.endswith("__init__.py")}} == {}
+
+
+def test_the_report_needs_something_of_each_dep() -> None:
+    assert [dep for dep, files in code_deps("report").items() if not files & needed("report")] == []
+
+
+def test_code_deps_exist() -> None:
+    for name in STAGES:
+        for dep in code_deps(name):
+            assert list(ROOT.glob(dep)), f"{name}: {dep}"
+
+
+def chains(function: ast.AST, name: str) -> set[tuple[str, ...]]:
+    """Attribute chains on a name: `settings.dpo.beta` gives ("dpo", "beta"); the name alone gives ()."""
+    found = set()
+    inner = {id(node.value) for node in ast.walk(function) if isinstance(node, ast.Attribute)}
+    for node in ast.walk(function):
+        if id(node) in inner or not isinstance(node, ast.Attribute | ast.Name):
+            continue
+        chain: list[str] = []
+        top: ast.expr = node
+        while isinstance(top, ast.Attribute):
+            chain.insert(0, top.attr)
+            top = top.value
+        if (isinstance(top, ast.Name) and top.id == name) or (name == "load()" and ast.unparse(top) == "params.load()"):
+            found.add(tuple(chain))
+    return found
+
+
+def keys_used(name: str) -> set[str]:
+    """Params keys, `seed` or `block` or `block.key`, that reach the code of a stage."""
+    function = next(
+        n for n in tree("stages/cli.py").body if isinstance(n, ast.FunctionDef) and n.name == command(name)[0]
+    )
+    given = {c for c in chains(function, "loaded") | chains(function, "load()") if c}
+    used = {".".join(c) for c in given if c[0] != "block"}
+    for path in closure(f"stages/{command(name)[0]}.py"):
+        for node in ast.walk(tree(path)):
+            for arg in node.args.args if isinstance(node, ast.FunctionDef) else []:
+                kind = ast.unparse(arg.annotation) if arg.annotation else ""
+                prefix = {"Profile": (), "Params": ()}.get(kind, (BLOCKS[kind],) if kind in BLOCKS else None)
+                if prefix is None:
+                    continue
+                for chain in chains(node, arg.arg):
+                    key = (*prefix, *(part for part in chain if part != "block"))[:2]
+                    if len(key) == 2 or (key and key[0] not in BLOCKS.values()):
+                        used.add(".".join(key))
+    received = {c[1] for c in given if c[0] == "block" and len(c) > 1}
+    whole = ("block",) in given or ast.unparse(function).count("params.load())") > 0
+    return {key for key in used if whole or "." not in key or key.split(".")[0] in received}
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_params_are_those_that_the_stage_reads(name: str) -> None:
+    declared = {key.replace("${profile}.", "") for key in STAGES[name].get("params", [])}
+    used = keys_used(name)
+    fields = {block: _choices(field.annotation) for block, field in Profile.model_fields.items()}
+    spread = {"model_dump", "model_copy"}  # passes the whole block on
+    for key in used:
+        block, _, field = key.partition(".")
+        assert block in declared or key in declared, f"{name}: reads {key}, which is not among its params"
+    for key in declared:
+        block, _, field = key.partition(".")
+        read = {k.partition(".")[2] for k in used if k.partition(".")[0] == block}
+        if not field and block in fields and not read & spread:
+            assert read == fields[block], f"{name}: {key} holds keys that it does not read"
+        assert read if not field else field in read, f"{name}: {key} is not read"
+
+
+def _choices(block: Any) -> set[str]:
+    """The keys of a block that leave a choice."""
+    kinds = {key: field.annotation for key, field in block.model_fields.items()}
+    return {key for key, kind in kinds.items() if get_origin(kind) is not Literal or len(get_args(kind)) > 1}
+
+
+def test_a_block_runs_its_own_stages_again_and_no_others() -> None:
+    """Changing dpo.beta must not make a first-round response again."""
+    readers = {block: set() for block in Profile.model_fields}
+    for name in MAKERS:
+        for key in STAGES[name].get("params", []):
+            if key.startswith("${profile}."):
+                readers[key.split(".")[1]].add(name)
+    assert readers["dpo"] == {"dpo", "measure"}
+    assert readers["pair"] == {"pair"}
+    assert readers["generate"] == {"generate", "evaluate"}
+    assert readers["prepare"] == {"prepare"}
+    assert readers["sft"] == {"sft"}
+    assert {"judge", "score", "evaluate"} <= readers["judge"]
+    assert "${profile}.judge" not in STAGES["score"]["params"]
+
+
+def test_every_row_column_exists_and_every_output_is_made_once() -> None:
+    made: list[str] = []
+    for name, stage in STAGES.items():
+        for key, row in rows(name).items():
+            assert set(re.findall(r"\$\{item\.(\w+)\}", yaml.safe_dump(stage))) <= set(row), f"{name}@{key}"
+            made += [resolved(out, key, row) for out in outputs(name)]
+    assert len(made) == len(set(made))
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_nothing_switches_the_run_cache_off(name: str) -> None:
+    text = yaml.safe_dump(STAGES[name])
+    assert "persist" not in text
+    assert "always_changed" not in text
+    outs = STAGES[name].get("outs", [])
+    assert name == "report" or all(isinstance(out, str) for out in outs)
+    assert "&&" not in STAGES[name]["cmd"]
+    assert ";" not in STAGES[name]["cmd"]

@@ -1,0 +1,150 @@
+"""One tiny `dvc repro` in a copy of the repository, and what a user does next with it."""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+TINY = {
+    "prepare": {"prompts_per_split": 24, "eval_prompts": 12, "fixed_responses": 18, "ift_examples": 300, "splits": 2}
+    | {"eft_examples": 1200},
+    "base": {"hidden_size": 64},
+    "sft": {"steps": 120, "batch_size": 24},
+    "generate": {"samples": 4, "tile_rows": 32},
+    "judge": {"tile_rows": 32},
+    "dpo": {"batch_size": 8, "epochs": 1},
+    "measure": {"gradient_pairs": 4},
+    "evaluate": {"samples": 2},
+}
+
+
+class Project:
+    """A copy of the repository with tiny params, and commands run in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        tracked = subprocess.run(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            cwd=ROOT,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout.split("\0")
+        for name in filter(None, tracked):
+            if (ROOT / name).is_file() and not name.startswith("reports/"):
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / name, folder / name)
+        (folder / "dvc.lock").unlink(missing_ok=True)
+        self.edit_params(lambda p: p.update(arms={"sr": 1, "tsr": 1}))
+        self.edit_params(lambda p: [p["micro"][block].update(keys) for block, keys in TINY.items()])
+        self.run("git", "init", "-q", ".")
+        self.run("tsr", "plan")
+
+    def edit_params(self, change) -> None:
+        path = self.folder / "params.yaml"
+        params = yaml.safe_load(path.read_text())
+        change(params)
+        path.write_text(yaml.safe_dump(params, sort_keys=False))
+
+    def run(self, *command: str, ok: bool = True) -> str:
+        env = os.environ | {"PYTHONPATH": str(self.folder), "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, cwd=self.folder, env=env, capture_output=True, text=True, check=False)
+        assert not ok or done.returncode == 0, done.stdout + done.stderr
+        self.code = done.returncode
+        return done.stdout + done.stderr
+
+    def changed(self) -> set[str]:
+        """Names of the stages that DVC sees as changed: the next `dvc repro` runs these."""
+        return set(json.loads(self.run("dvc", "status", "--json")))
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Project:
+    made = Project(tmp_path_factory.mktemp("tiny"))
+    made.run("dvc", "repro", "-q")
+    return made
+
+
+@pytest.fixture
+def edited(project) -> Iterator[Project]:
+    """The project, with params, plan and code put back afterwards."""
+    kept = {name: (project.folder / name).read_bytes() for name in ("params.yaml", "stages/plan.yaml")}
+    yield project
+    for name, content in kept.items():
+        (project.folder / name).write_bytes(content)
+
+
+def test_repro_leaves_every_table_and_the_report(project):
+    plan = yaml.safe_load((project.folder / "stages/plan.yaml").read_text())
+    for name in plan["learns"]:
+        for table in ("pairs", "dropped", "measures"):
+            assert (project.folder / f"data/{table}/{name}.parquet").is_file()
+        assert json.loads((project.folder / f"reports/rounds/{name}.json").read_text())["prompts"] == 24
+    assert "<svg" in (project.folder / "reports/index.html").read_text()
+
+
+def test_second_repro_does_nothing(project):
+    lock = (project.folder / "dvc.lock").read_bytes()
+    assert "up to date" in project.run("dvc", "repro")
+    assert (project.folder / "dvc.lock").read_bytes() == lock
+
+
+def test_verify_passes_and_catches_one_flipped_byte(project):
+    assert "all outputs match" in project.run("tsr", "verify")
+    path = project.folder / "data/scores/M0/M0/r0.parquet"
+    kept = path.read_bytes()
+    path.chmod(0o644)
+    path.write_bytes(kept[:40] + bytes([kept[40] ^ 1]) + kept[41:])
+    told = project.run("tsr", "verify", ok=False)
+    path.write_bytes(kept)
+    assert project.code == 2
+    assert "data/scores/M0/M0/r0.parquet" in told
+
+
+def test_changing_beta_makes_no_first_round_response_again(edited):
+    edited.edit_params(lambda p: p["micro"]["dpo"].update(beta=0.3))
+    stages = edited.changed()
+    assert "dpo@sr-1" in stages
+    assert not stages & {"prepare", "base", "sft", "generate@M0.r0", "judge@M0.M0.r0", "score@M0.M0.r0", "pair@sr-1"}
+
+
+def test_mending_the_parser_judges_nothing_again(edited):
+    path = edited.folder / "stages/rubrics/micro/parse.py"
+    kept = path.read_text()
+    path.write_text(kept + "\n# mended\n")
+    stages = edited.changed()
+    path.write_text(kept)
+    assert "score@M0.M0.r0" in stages
+    assert not {s for s in stages if s.startswith(("generate@", "judge@", "evaluate@", "dpo@"))}
+
+
+def test_one_more_round_runs_only_its_own_stages_and_the_report(edited):
+    edited.edit_params(lambda p: p["arms"].update(sr=2))
+    edited.run("tsr", "plan")
+    own = {"generate@sr-1.r1", "judge@sr-1.sr-1.r1", "score@sr-1.sr-1.r1"}
+    own |= {f"{stage}@sr-2" for stage in ("pair", "dpo", "measure", "evaluate")}
+    assert edited.changed() == own | {"report"}
+
+
+def test_a_stale_plan_stops_the_report(edited):
+    edited.edit_params(lambda p: p["arms"].update(sr=2))
+    told = edited.run("dvc", "repro", ok=False)
+    assert edited.code != 0
+    assert "run `tsr plan`" in told
+
+
+def test_the_files_can_be_queried_as_they_lie(project):
+    query = "select model, avg(score) from 'data/scores/**/*.parquet' group by all order by all"
+    out = project.run("duckdb", "-csv", "-c", query)
+    assert [line.split(",")[0] for line in out.splitlines()] == ["model", "M0", "sr-1"]
+
+
+def test_dvc_shows_metrics_and_plots(project):
+    assert "gap" in project.run("dvc", "metrics", "show")
+    assert "file://" in project.run("dvc", "plots", "show")

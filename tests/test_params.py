@@ -1,0 +1,154 @@
+"""params.yaml: whatever is wrong with it is one line that names the file, the key and what was expected."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from stages import cli, params
+from stages.errors import TsrError
+
+ROOT = Path(__file__).parents[1]
+GOOD = yaml.safe_load((ROOT / "params.yaml").read_text())
+MISSING = object()
+
+
+def text_with(key: str, value: Any) -> str:
+    """params.yaml with one key, written a.b.c, set or taken away."""
+    changed = yaml.safe_load(yaml.safe_dump(GOOD))
+    *path, last = key.split(".")
+    block = changed
+    for part in path:
+        block = block[part]
+    if value is MISSING:
+        del block[last]
+    else:
+        block[last] = value
+    return yaml.safe_dump(changed)
+
+
+BAD: dict[str, tuple[str, Any, str]] = {
+    "unknown key": ("micro.dpo.betta", 0.1, "unknown key; expected beta"),
+    "unknown block": ("micro.dppo", {}, "unknown key; expected prepare"),
+    "unknown arm": ("arms.spin", 2, "unknown key; expected sr"),
+    "missing key": ("micro.dpo.beta", MISSING, "key is missing"),
+    "missing block": ("micro.dpo", MISSING, "key is missing"),
+    "missing seed": ("seed", MISSING, "key is missing"),
+    "text for number": ("micro.dpo.beta", "0.1", "valid number, got '0.1'"),
+    "5e-7, which YAML 1.1 reads as text": ("micro.dpo.learning_rate", "5e-7", "valid number, got '5e-7'"),
+    "bool for int": ("micro.generate.samples", True, "valid integer, got True"),
+    "bool for float": ("micro.generate.temperature", True, "valid number, got True"),
+    "float for int": ("micro.generate.samples", 7.0, "valid integer, got 7.0"),
+    "int for text": ("micro.judge.rubric", 1, "valid string, got 1"),
+    "null": ("micro.dpo.beta", None, "valid number, got None"),
+    "value for block": ("micro.dpo", 1, "got 1"),
+    "no samples": ("micro.generate.samples", 0, "greater than or equal to 1, got 0"),
+    "negative temperature": ("micro.generate.temperature", -0.1, "greater than or equal to 0, got -0.1"),
+    "top_p 0": ("micro.generate.top_p", 0.0, "greater than 0, got 0.0"),
+    "top_p above 1": ("micro.generate.top_p", 1.1, "less than or equal to 1, got 1.1"),
+    "not a number": ("micro.dpo.beta", float("nan"), "got nan"),
+    "infinite": ("micro.dpo.learning_rate", float("inf"), "finite number, got inf"),
+    "negative seed": ("seed", -1, "greater than or equal to 0, got -1"),
+    "unknown source": ("micro.prepare.source", "oasst", "'micro_world', got 'oasst'"),
+    "unknown profile": ("profile", "paper", "no block 'paper'; there are: micro"),
+    "unknown rubric": ("micro.judge.rubric", "likert", "no rubric 'likert'; there are: micro"),
+    "rubric outside": ("micro.judge.rubric", "../micro", "no rubric '../micro'; there are: micro"),
+    "equal votes": ("micro.judge.votes", 3, "votes above 1 need a temperature above 0"),
+    "too few splits": ("arms.sr", 6, "6 rounds need the prompt splits r0 .. r5; micro.prepare.splits is 5"),
+}
+# The key named where it is not the one that was changed.
+NAMED = {"equal votes": "micro.judge"}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_one_line_names_file_key_and_expectation(kind: str, tmp_path: Path) -> None:
+    key, value, told = BAD[kind]
+    path = tmp_path / "params.yaml"
+    path.write_text(text_with(key, value))
+    with pytest.raises(TsrError) as refused:
+        params.load(path)
+    message = str(refused.value)
+    assert message.startswith(f"{path}: {NAMED.get(kind, key)}: "), message
+    assert told in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [("a: [", "not valid YAML"), ("", "expected keys seed, profile"), ("- a\n", "expected keys seed, profile")],
+)
+def test_what_is_no_params_file_is_refused(text: str, told: str, tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(TsrError, match=told) as refused:
+        params.load(path)
+    assert "\n" not in str(refused.value)
+
+
+def test_the_file_in_the_repository_is_good() -> None:
+    loaded = params.load(ROOT / "params.yaml")
+    assert loaded.block == loaded.profiles[loaded.profile]
+    assert set(GOOD) == {"seed", "profile", "arms", *loaded.profiles}
+
+
+def test_blocks_cannot_change_after_loading() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        params.load(ROOT / "params.yaml").block.dpo.beta = 0.2  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["prepare"],
+        ["base"],
+        ["sft"],
+        ["generate", "M0", "r0"],
+        ["judge", "M0", "M0", "r0"],
+        ["score", "M0", "M0", "r0"],
+        ["dpo", "sr-1", "--policy", "M0"],
+        ["plan", "--check"],
+    ],
+)
+def test_every_command_checks_params_first(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text(text_with("micro.dpo.betta", 1))
+    monkeypatch.setattr("sys.argv", ["tsr", *command])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("tsr: params.yaml: micro.dpo.betta: unknown key")
+    assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]
+
+
+def tsr(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run the installed command."""
+    command = [str(Path(sys.executable).parent / "tsr"), *words]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_the_command_ends_with_2_and_one_line(tmp_path: Path) -> None:
+    nothing = tsr(tmp_path, "prepare")
+    assert (nothing.returncode, nothing.stdout) == (2, "")
+    assert nothing.stderr == "tsr: params.yaml: no such file; run tsr in the folder that holds params.yaml\n"
+
+    (tmp_path / "params.yaml").write_text(text_with("micro.dpo.learning_rate", "5e-7"))
+    wrong = tsr(tmp_path, "score", "M0", "M0", "r0")
+    assert wrong.returncode == 2
+    assert wrong.stderr.count("\n") == 1
+    assert wrong.stderr.startswith("tsr: params.yaml: micro.dpo.learning_rate: ")
+    assert list(tmp_path.iterdir()) == [tmp_path / "params.yaml"]
+
+
+def test_a_missing_input_and_a_bad_name_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text(text_with("seed", 1))
+    missing = tsr(tmp_path, "score", "M0", "M0", "r0")
+    assert missing.returncode == 2
+    assert missing.stderr == "tsr: data/generations/M0/r0.parquet: no such file; expected a table of generations\n"
+    outside = tsr(tmp_path, "score", "M0", "../M0", "r0")
+    assert outside.returncode == 2
+    assert outside.stderr.startswith("tsr: name '../M0': expected letters")

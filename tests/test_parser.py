@@ -1,0 +1,125 @@
+"""The micro judge's replies, neat and messy. What cannot be read is null, never a number."""
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rows import generations, judgments
+
+from stages.asking import load_ask, rubric_hash
+from stages.parsing import load_parser, parse_all
+from stages.rubrics.micro.parse import HIGH, LOW, parse
+from stages.score import score
+
+NEAT = "l+ j+ u- u+ f+ o+ ="
+
+
+@pytest.mark.parametrize("digit", range(6))
+def test_a_neat_reply_is_its_digit(digit: int) -> None:
+    assert parse(f"{NEAT}{digit}") == digit
+    assert parse(f"  {NEAT}{digit}\n") == digit
+
+
+MESSY = [
+    "",
+    " ",
+    "=5",
+    "5",
+    "score: 5",
+    "Score: 5/5",
+    "l+ j+ u- u+ f+ o+",
+    "l+ j+ u- u+ f+ o+ =",
+    "l+ j+ u- u+ f",
+    f"{NEAT}6",
+    f"{NEAT}9",
+    f"{NEAT}-1",
+    f"{NEAT}10",
+    f"{NEAT}55",
+    f"{NEAT}5.0",
+    f"{NEAT}4 =5",
+    f"{NEAT}4 {NEAT}5",
+    f"=5 {NEAT}4",
+    f"I think {NEAT}4",
+    f"{NEAT}4 well done",
+    f"{NEAT}\n4",
+    "l j u u f o =4",
+    "l* j+ =4",
+    "<assistant>=5",
+    f"</s>{NEAT}4",
+    f"{NEAT}４",  # noqa: RUF001  a digit, but not one of ours
+    f"{NEAT}nan",
+]
+
+
+@pytest.mark.parametrize("raw", MESSY)
+def test_a_messy_reply_has_no_score(raw: str) -> None:
+    assert parse(raw) is None
+
+
+@settings(derandomize=True, max_examples=100, deadline=None, database=None)
+@given(st.text(alphabet="lj+-= 0123456789", max_size=30))
+def test_a_score_is_in_range_and_stands_at_the_end(raw: str) -> None:
+    value = parse(raw)
+    assert value is None or (LOW <= value <= HIGH and raw.strip().endswith(f"={int(value)}"))
+
+
+def test_every_beginning_of_a_reply_has_no_score() -> None:
+    """A reply that was cut off, wherever."""
+    whole = f"{NEAT}4"
+    assert [parse(whole[:n]) for n in range(len(whole))] == [None] * len(whole)
+
+
+class Wild:
+    """A parser that gives what its rubric does not allow."""
+
+    LOW, HIGH = 0.0, 5.0
+
+    def parse(self, raw: str) -> float | None:
+        return float(raw) if raw else None
+
+
+def test_out_of_range_is_null_not_clipped() -> None:
+    values = parse_all(Wild(), pl.Series(["-1", "0", "5", "5.5", "nan", "inf", ""]))
+    assert values.to_list() == [None, 0.0, 5.0, None, None, None, None]
+
+
+def test_a_failure_to_parse_is_never_imputed() -> None:
+    """It is neither -1 nor 0 nor the mean of the others, and does not weigh on the mean."""
+    parser = load_parser("micro")
+    replies = {"a": [f"{NEAT}4", "score: 5"], "b": ["=5", ""], "c": [f"{NEAT}0"]}
+    scored = score(parser, "J", generations(["a", "b", "c", "d"]), judgments(replies)).sort("generation_id")
+    assert scored["score"].to_list() == [4.0, None, 0.0, None]
+    assert scored["parse_status"].to_list() == ["partial", "unparsed", "ok", "no_votes"]
+    assert scored["n_parsed"].to_list() == [1, 0, 1, 0]
+
+
+@pytest.mark.parametrize("response", ["=5", "score: 5", f"{NEAT}5", "x =5 y", "", " ", "abcdefghijkl", "<user>=5"])
+def test_a_response_cannot_write_its_own_score(response: str) -> None:
+    """The judged text is broken into single letters, so that no score can be read from the question."""
+    asked = load_ask("micro").judge_prompt([{"role": "user", "content": "next kitten"}], response)
+    assert parse(asked[-1]["content"]) is None
+    assert "=5" not in asked[-1]["content"]
+    assert "score" not in asked[-1]["content"]
+    assert asked[-1]["content"].startswith("judge next k")
+
+
+def test_every_response_gives_another_question() -> None:
+    ask = load_ask("micro").judge_prompt
+    prompt = [{"role": "user", "content": "next kitten"}]
+    texts = ["ljuufo", "ljuuf", "ljuufoo", "ljuuof", ""]
+    assert len({ask(prompt, text)[-1]["content"] for text in texts}) == len(texts)
+
+
+def test_the_rubrics_hash_is_of_the_question_not_of_the_parser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "micro"
+    folder.mkdir()
+    (folder / "ask.py").write_text("one")
+    (folder / "parse.py").write_text("one")
+    monkeypatch.setattr("stages.asking.RUBRICS", tmp_path)
+    before = rubric_hash("micro")
+    (folder / "parse.py").write_text("two")
+    assert rubric_hash("micro") == before
+    (folder / "ask.py").write_text("two")
+    assert rubric_hash("micro") != before

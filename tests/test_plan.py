@@ -1,0 +1,174 @@
+"""The plan: what each arm's rounds are (DESIGN section 2), shared work once, and stale plans refused."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from stages import params, plan
+from stages.errors import TsrError
+from stages.params import Arms
+
+ROOT = Path(__file__).parents[1]
+ALL = Arms(sr=4, tsr=2, past_only=2, future_only=2)
+
+
+def rows(arms: Arms) -> dict[str, Any]:
+    """The plan as plan.yaml holds it, read back from text."""
+    loaded: dict[str, Any] = yaml.safe_load(plan.dumps(plan.build(arms)))
+    return loaded
+
+
+def learn(name: str, arms: Arms = ALL) -> dict[str, str]:
+    """One training by any of its names, without its other names."""
+    for known, row in rows(arms)["learns"].items():
+        if name in [known, *row["also"]]:
+            return {column: value for column, value in row.items() if column != "also"}
+    raise KeyError(name)
+
+
+def side(policy: str, strategy: str, split: str, anchor: str, future: str) -> dict[str, str]:
+    """A training in which the policy judges and answers, as in every round of the paper."""
+    return {
+        "policy": policy,
+        "strategy": strategy,
+        "judge": policy,
+        "split": split,
+        "own": policy,
+        "anchor": anchor,
+        "future": future,
+    }
+
+
+def test_the_plan_on_disk_is_that_of_params() -> None:
+    text = (ROOT / "stages" / "plan.yaml").read_text()
+    assert text == plan.dumps(plan.build(params.load(ROOT / "params.yaml").arms))
+    assert plan.check_agrees(params.load(ROOT / "params.yaml").arms, ROOT / "stages" / "plan.yaml")
+
+
+def test_self_rewarding_takes_both_sides_from_the_current_model() -> None:
+    assert learn("sr-1") == side("M0", "self_rewarding", "r0", anchor="M0", future="M0")
+    for i in (1, 2, 3):
+        me = f"sr-{i}"
+        assert learn(f"sr-{i + 1}") == side(me, "self_rewarding", f"r{i}", anchor=me, future=me)
+
+
+def test_tsr_trains_a_future_model_and_then_the_next_from_the_same_policy() -> None:
+    only = Arms(tsr=3)
+    assert learn("tsr-f1", only) == side("M0", "self_rewarding", "r0", anchor="M0", future="M0")
+    assert learn("tsr-1", only) == side("M0", "future_guided", "r0", anchor="M0", future="tsr-f1")
+    for i in (1, 2):
+        me, ahead = f"tsr-{i}", f"tsr-f{i + 1}"
+        assert learn(ahead, only) == side(me, "anchored_rejection", f"r{i}", anchor="M0", future=me)
+        assert learn(f"tsr-{i + 1}", only) == side(me, "future_guided", f"r{i}", anchor="M0", future=ahead)
+
+
+def test_past_only_has_the_anchor_and_no_future() -> None:
+    assert learn("past-2") == side("sr-1", "anchored_rejection", "r1", anchor="M0", future="sr-1")
+
+
+def test_future_only_has_the_future_and_no_anchor() -> None:
+    assert learn("fut-f2") == side("tsr-1", "self_rewarding", "r1", anchor="tsr-1", future="tsr-1")
+    assert learn("fut-2") == side("tsr-1", "future_guided", "r1", anchor="tsr-1", future="fut-f2")
+
+
+def test_shared_work_is_done_once() -> None:
+    made = rows(ALL)
+    assert made["learns"]["sr-1"]["also"] == ["tsr-f1", "past-1", "fut-f1"]
+    assert made["learns"]["tsr-1"]["also"] == ["fut-1"]
+    assert not {"tsr-f1", "past-1", "fut-f1", "fut-1"} & set(made["learns"])
+    assert list(made["answers"].values()).count({"model": "M0", "split": "r0"}) == 1
+    for table in ("answers", "judges", "learns"):
+        kept = [str({k: v for k, v in row.items() if k != "also"}) for row in made[table].values()]
+        assert len(kept) == len(set(kept)), table
+    assert made["lines"]["past_only"] == ["M0", "sr-1", "past-2"]
+    assert made["lines"]["future_only"] == ["M0", "tsr-1", "fut-2"]
+
+
+@pytest.mark.parametrize("arms", [ALL, Arms(sr=1), Arms(tsr=3), Arms(past_only=3), Arms(future_only=2, sr=1)])
+def test_every_model_is_trained_before_it_is_used(arms: Arms) -> None:
+    made = rows(arms)
+    trained = ["M0"]
+    for name, row in made["learns"].items():
+        used = {row[column] for column in ("policy", "judge", "own", "anchor", "future")}
+        assert used <= set(trained), name
+        for model in (row["own"], row["anchor"], row["future"]):
+            assert {"model": model, "split": row["split"]} in made["answers"].values()
+            assert {"judge": row["judge"], "model": model, "split": row["split"]} in made["judges"].values()
+        trained.append(name)
+    assert list(made["models"]) == trained
+    assert {name for line in made["lines"].values() for name in line} <= set(trained)
+
+
+def test_nothing_is_answered_or_judged_in_vain() -> None:
+    made = rows(ALL)
+    used = {(row[side], row["split"]) for row in made["learns"].values() for side in ("own", "anchor", "future")}
+    assert {(row["model"], row["split"]) for row in made["answers"].values()} == used
+    assert {(row["model"], row["split"]) for row in made["judges"].values()} == used
+
+
+@pytest.mark.parametrize("more", [{"sr": 5}, {"tsr": 3}, {"past_only": 3}, {"future_only": 3}])
+def test_another_round_adds_rows_and_changes_none(more: dict[str, int]) -> None:
+    before, after = rows(ALL), rows(ALL.model_copy(update=more))
+    for table in ("answers", "judges", "learns", "models"):
+        assert after[table].items() >= before[table].items()
+    assert len(after["learns"]) > len(before["learns"])
+
+
+def test_a_fifth_round_of_self_rewarding_costs_one_training() -> None:
+    before, after = rows(ALL), rows(ALL.model_copy(update={"sr": 5}))
+    assert {t: set(after[t]) - set(before[t]) for t in ("answers", "judges", "learns")} == {
+        "answers": {"sr-4.r4"},
+        "judges": {"sr-4.sr-4.r4"},
+        "learns": {"sr-5"},
+    }
+
+
+def test_keys_are_safe_as_stage_and_file_names() -> None:
+    for table in ("answers", "judges", "learns", "models"):
+        for key, row in rows(ALL)[table].items():
+            assert all(c.isalnum() or c in ".-" for c in key)
+            assert table == "learns" or key == ".".join(row.values())
+
+
+def test_no_arm_is_one_line() -> None:
+    with pytest.raises(TsrError, match=r"^params\.yaml: arms: none is set; expected at least one of sr"):
+        plan.build(Arms())
+
+
+def test_a_model_nobody_trains_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "plan.yaml"
+    for old, new, where in [
+        ("future: tsr-f2", "future: tsr-f9", "learns.tsr-2.future: nobody trains 'tsr-f9'"),
+        ("{judge: sr-3", "{judge: sr-9", "judges.sr-3.sr-3.r3.judge: nobody trains 'sr-9'"),
+        ("own: sr-1, ", "", "own: nobody trains None"),
+    ]:
+        path.write_text(plan.dumps(plan.build(ALL)).replace(old, new))
+        with pytest.raises(TsrError) as refused:
+            plan.read(path)
+        assert str(refused.value).startswith(f"{path}: "), where
+        assert where in str(refused.value)
+        assert "there are: M0, sr-1" in str(refused.value)
+
+
+@pytest.mark.parametrize("table", ["answers", "judges", "learns", "models", "lines"])
+def test_a_missing_table_is_refused(table: str, tmp_path: Path) -> None:
+    path = tmp_path / "plan.yaml"
+    path.write_text(plan.dumps(plan.build(ALL)).replace(f"\n{table}:", "\nother:"))
+    with pytest.raises(TsrError, match=f"table '{table}' is missing; run `tsr plan`"):
+        plan.read(path)
+
+
+def test_a_stale_or_edited_plan_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "plan.yaml"
+    with pytest.raises(TsrError, match="no such file; run `tsr plan`"):
+        plan.check_agrees(ALL, path)
+    path.write_text(plan.dumps(plan.build(ALL)))
+    assert plan.check_agrees(ALL, path) == rows(ALL)
+    for stale in (Arms(sr=4), ALL.model_copy(update={"sr": 5})):
+        with pytest.raises(TsrError, match=r"does not match the arms in params\.yaml; run `tsr plan`"):
+            plan.check_agrees(stale, path)
+    path.write_text(path.read_text().replace("strategy: future_guided", "strategy: self_rewarding"))
+    with pytest.raises(TsrError, match="does not match"):
+        plan.check_agrees(ALL, path)

@@ -1,0 +1,264 @@
+"""The report on small made-up runs: no model runs, every table is written by the test."""
+
+import re
+from itertools import product
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from stages import measure, pair, params, paths, plan, report, score, tables
+from stages.candidates import Sides, read_candidates
+from stages.errors import TsrError
+from stages.ids import content_id, prompt_id
+from stages.metrics import write_json
+from stages.parsing import load_parser
+from stages.reporting.asides import best_round, judge_drift
+from stages.reporting.charts import slim
+from stages.reporting.claims import Facts, comparisons, findings
+from stages.reporting.lineage import ancestors, homes, side_of
+from stages.reporting.side_by_side import marked
+from stages.reporting.verdicts import (
+    CONTRARY,
+    NOT_SUPPORTED,
+    NOT_TESTED,
+    SUPPORTED,
+    Estimate,
+    falls,
+    keeps,
+    minus,
+    rises,
+    told,
+)
+from stages.truth import true_scores
+
+REPO = Path(__file__).parent.parent
+HOSTILE = "<script>alert(1)</script>"
+
+
+# --- verdicts -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "se", "rise", "fall", "keep"),
+    [
+        (0.5, 0.1, SUPPORTED, CONTRARY, SUPPORTED),
+        (-0.5, 0.1, CONTRARY, SUPPORTED, CONTRARY),
+        (0.2, 0.1, NOT_SUPPORTED, NOT_SUPPORTED, SUPPORTED),  # exactly two standard errors do not count
+        (-0.1, 0.1, NOT_SUPPORTED, NOT_SUPPORTED, SUPPORTED),
+        (0.0, 0.0, NOT_SUPPORTED, NOT_SUPPORTED, SUPPORTED),
+        (9.0, None, NOT_SUPPORTED, NOT_SUPPORTED, NOT_SUPPORTED),  # an unknown error is never clear
+    ],
+)
+def test_verdicts(change, se, rise, fall, keep):
+    found = Estimate(change, se)
+    assert (rises(found), falls(found), keeps(found)) == (rise, fall, keep)
+
+
+def test_difference_adds_errors_in_squares_and_unknown_stays_unknown():
+    assert minus(Estimate(1.0, 0.3), Estimate(0.0, 0.4)) == Estimate(1.0, 0.5)
+    assert minus(Estimate(1.0, None), Estimate(0.0, 0.4)).se is None
+
+
+def test_told_names_the_bar_and_has_no_minus_zero():
+    assert told(Estimate(-0.001, 0.1)) == "0.00\u00a0±\u00a00.10, within two standard errors"
+    assert "more than two" in told(Estimate(-1.0, 0.1))
+    assert "unknown" in told(Estimate(1.0, None))
+
+
+def test_findings_name_what_did_not_run():
+    sr = {"gap": [Estimate(2.0, 0.1), Estimate(1.0, 0.1)], "cosine": [Estimate(0.5, 0.01)]}
+    found = {f.claim: f for f in findings(Facts({"sr": sr}, {"sr": ["M0", "sr-1", "sr-2"]}, {}))}
+    assert found["Self-Rewarding's judged gap shrinks over the rounds"].verdict == SUPPORTED
+    assert found["TSR keeps the judged gap"].verdict == NOT_TESTED
+    assert "one round" in found["In Self-Rewarding the cosine of chosen and rejected rises"].text
+    assert "ground truth" in found["Self-Rewarding improves on M0"].text
+    assert "tsr" in found["TSR beats Self-Rewarding after as many rounds"].text
+    assert not [claim for claim in found if "true gap" in claim]
+
+
+def test_contrary_is_said():
+    lines = {"sr": ["M0", "sr-1", "sr-2"], "tsr": ["M0", "tsr-1"]}
+    ahead = dict.fromkeys(comparisons(lines), Estimate(-1.0, 0.1))
+    found = {f.claim: f.verdict for f in findings(Facts({}, lines, ahead))}
+    assert found["TSR after its 1 round beats Self-Rewarding after its 2 rounds"] == CONTRARY
+
+
+def test_asides_speak_only_where_there_is_something_to_say():
+    assert (
+        best_round("SR", ["M0", "a", "b"], [1.0, 3.0, 2.0])
+        == "SR is best after round 1 (a, 3.00) and ends at 2.00 (b)."
+    )
+    assert best_round("SR", ["M0", "a"], [1.0, 3.0]) == ""
+    assert best_round("SR", ["M0", "a"], [None, None]) == ""
+    assert "no clear change" in judge_drift("SR", [0.8, 0.7, None], [Estimate(0.8, 0.02), Estimate(0.79, 0.02)])
+    assert judge_drift("SR", [0.8], [Estimate(0.8, 0.02)]) == ""
+
+
+@pytest.mark.parametrize(("text", "other"), list(product(["", "abc", "abd", "xabcx", "a\nb"], repeat=2)))
+def test_marks_lose_no_character(text, other):
+    parts = marked(text, other)
+    assert "".join(piece for piece, _ in parts) == text
+    assert any(differs for _, differs in parts) <= (text != other)
+
+
+def test_slim_leaves_text_alone():
+    assert slim('<svg xmlns="x"><text x="1.23456">1.23456</text></svg>') == '<svg><text x="1.23">1.23456</text></svg>'
+
+
+# --- a made-up run --------------------------------------------------------------------------------------------
+
+
+def digit(*parts: object) -> int:
+    return int(content_id("test", *parts), 16) % 6
+
+
+def make_prompts(split: str, source: str) -> pl.DataFrame:
+    rows = []
+    for i in range(8):
+        messages = [{"role": "user", "content": f"next abcde{'abcdefgh'[i]}"}]
+        messages = messages if split == "r0" else [{"role": "system", "content": split}, *messages]
+        row = {"prompt_id": prompt_id(messages), "split": split, "source": source, "messages": messages}
+        rows.append(row | {"reference": None, "meta": "{}"})
+    return tables.frame("prompts", rows)
+
+
+def make_generations(model: str, prompts: pl.DataFrame) -> pl.DataFrame:
+    fixed = {"model": model, "model_hash": model, "seed": 1, "backend": "test", "finish_reason": "stop"}
+    rows = []
+    for pid, sample in product(prompts["prompt_id"], range(3)):
+        right = digit("truth", model, pid, sample)
+        response = "bcdefg"[:right] + "z" * (6 - right) if sample else HOSTILE
+        gid = content_id("generation", model, pid, sample)
+        rows.append(
+            {"generation_id": gid, "prompt_id": pid, "sample_id": sample, "response": response, **fixed}
+            | {"prompt_tokens": 9, "response_tokens": 7, "logprob_sum": -1.0}
+        )
+    return tables.frame("generations", rows)
+
+
+def make_judgments(judge: str, generations: pl.DataFrame) -> pl.DataFrame:
+    fixed = {"judge": judge, "judge_hash": judge, "rubric_hash": "r", "vote_id": 0, "seed": 1, "digit_logprobs": None}
+    rows = [
+        {"generation_id": gid, "raw": f"a+ =={'!' if value == 1 else ''}{value}".replace("==", "="), **fixed}
+        | {"finish_reason": "stop", "prompt_tokens": 20, "response_tokens": 8}
+        for gid in generations["generation_id"]
+        for value in [digit("score", judge, gid)]
+    ]
+    return tables.frame("judgments", rows)
+
+
+def make_run(root: Path, arms: str, source: str = "micro_world") -> None:
+    """Write every table that the report reads, in `root`, which must be the current folder."""
+    text = re.sub(r"arms:\n(?:  .*\n)+", arms, (REPO / "params.yaml").read_text())
+    (root / "params.yaml").write_text(text)
+    settings = params.load()
+    built = plan.build(settings.arms)
+    (root / "stages").mkdir()
+    plan.PLAN_FILE.write_text(plan.dumps(built))
+    splits = {row.split for row in built.learns.values()}
+    prompts = {split: make_prompts(split, source) for split in sorted({*splits, "eval", "fixed"})}
+    for split, rows in prompts.items():
+        tables.write("prompts", rows, paths.prompts(split))
+    for model, split in [*built.answers(), *((m, "eval") for m in built.models), (paths.WORLD, "fixed")]:
+        tables.write("generations", make_generations(model, prompts[split]), paths.generations(model, split))
+    parser = load_parser("micro")
+    for judge, model, split in [*built.judges(), *((m, paths.WORLD, "fixed") for m in built.models)]:
+        generations = tables.read("generations", paths.generations(model, split))
+        judgments = make_judgments(judge, generations)
+        tables.write("judgments", judgments, paths.judgments(judge, model, split))
+        tables.write("scores", score.score(parser, judge, generations, judgments), paths.scores(judge, model, split))
+    for name, row in built.learns.items():
+        make_round(settings.block, name, row, prompts[row.split])
+    for model in built.models:
+        known = source == "micro_world"
+        numbers = {"true_score": 2.0 if known else None, "true_score_se": 0.1 if known else None, "finished": 0.9}
+        write_json(numbers, paths.evaluation_json(model))
+
+
+def make_round(settings: params.Profile, name: str, row: plan.Learn, prompts: pl.DataFrame) -> None:
+    sides = Sides(row.judge, row.split, row.own, row.anchor, row.future)
+    candidates = read_candidates(sides)
+    pairs, dropped = pair.make_pairs(settings.pair, row.strategy, prompts, candidates)
+    assert pairs.height
+    truth = true_scores(prompts, candidates)
+    known = dict(truth.iter_rows())
+    measures = tables.frame(
+        "measures",
+        [
+            {"pair_id": pid, "model": name, "chosen_truth": known[chosen], "rejected_truth": known[rejected]}
+            | {"cosine": 0.9, "cosine_centred": 0.8, "feature_distance": 1.0, "gradient_distance": None, "margin": 0.5}
+            for pid, chosen, rejected in pairs.select("pair_id", "chosen_id", "rejected_id").iter_rows()
+        ],
+    )
+    tables.write("pairs", pairs, paths.pairs(name))
+    tables.write("dropped", dropped, paths.dropped(name))
+    tables.write("measures", measures, paths.measures(name))
+    numbers = measure.summary(pairs, dropped, measures, candidates, truth)
+    write_json(numbers | {"tokens_trained": 100, "grad_norm": 1.0}, paths.measures_json(name))
+
+
+def outputs() -> dict[str, bytes]:
+    """Return what the report wrote; not what it read."""
+    found = [Path("reports/index.html"), Path("reports/metrics.json"), *sorted(Path("reports/plots").iterdir())]
+    return {str(path): path.read_bytes() for path in found}
+
+
+def test_report_of_a_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_run(tmp_path, "arms:\n  sr: 2\n  tsr: 1\n")
+    paths.measures_json("old-1").write_text("left over from a row that the plan no longer has")
+    report.run(params.load())
+    first = outputs()
+    page = first["reports/index.html"].decode()
+
+    # It opens offline, and no response can act in it.
+    assert not re.findall(r"https?:|//[a-z]|\bsrc=|<link|<script|@import|url\(", page)
+    assert HOSTILE.replace("<", "&lt;").replace(">", "&gt;") in re.sub(r"</?mark>", "", page)
+    assert page.count('<article class="card"') == len(set(re.findall(r"pair <code>(\w+)</code>", page))) > 5
+    assert str(tmp_path) not in page
+    assert "old-1" not in page
+    assert len(page) < 450 * 1024
+    assert not list(Path("reports").rglob("*.tmp"))
+
+    # Arms that did not run are said not to have run; those that ran have their rows.
+    assert "It needs past_only and future_only" in page
+    quality = pl.read_csv("reports/plots/quality.csv")
+    assert quality.select("arm", "model").rows() == [
+        *[("sr", "M0"), ("sr", "sr-1"), ("sr", "sr-2")],
+        *[("tsr", "M0"), ("tsr", "tsr-1")],
+    ]
+    drops = pl.read_csv("reports/plots/drops.csv").group_by("model").agg(pl.col("prompts").sum())
+    assert set(drops["prompts"]) == {8}
+
+    report.run(params.load())
+    assert outputs() == first
+
+
+def test_report_without_ground_truth_and_with_one_round(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_run(tmp_path, "arms:\n  past_only: 1\n", source="elsewhere")
+    report.run(params.load())
+    page = outputs()["reports/index.html"].decode()
+    assert "no ground truth" in page
+    assert 'id="quality"' not in page
+    assert "True gap</h3>" not in page
+    assert "upside down" not in page
+
+    paths.evaluation_json("M0").unlink()
+    with pytest.raises(TsrError, match=r"M0\.json: no such file"):
+        report.run(params.load())
+
+
+# --- the plan's lines -----------------------------------------------------------------------------------------
+
+
+def test_what_an_arm_rests_on():
+    rows = plan.build(params.Arms(sr=2, tsr=2, past_only=2)).as_dict()
+    assert ancestors(rows, "past-2") == ["sr-1", "past-2"]
+    assert ancestors(rows, "tsr-2") == ["sr-1", "tsr-1", "tsr-f2", "tsr-2"]
+    assert homes(rows)["tsr-f2"] == ("tsr", 2)
+    assert homes(rows)["sr-1"] == ("sr", 1)
+    sides = [side_of(rows["learns"]["tsr-2"], model) for model in ("tsr-1", "M0", "tsr-f2")]
+    assert sides == ["own", "past", "future"]
+    assert side_of(rows["learns"]["sr-1"], "M0") == "own"

@@ -1,0 +1,33 @@
+"""The order in which M0 sees its examples."""
+
+import polars as pl
+from rows import prompts
+
+from stages.params import Sft
+from stages.sft import mix
+
+SETTINGS = Sft(steps=10, batch_size=20, ift_share=0.3, learning_rate=1.0e-3, warmup_steps=0, max_grad_norm=1.0)
+IFT = prompts([f"i{n}" for n in range(20)]).with_columns(split=pl.lit("ift"))
+EFT = prompts([f"e{n}" for n in range(500)]).with_columns(split=pl.lit("eft"))
+
+
+def test_the_share_of_each_kind_is_kept_and_a_short_one_repeated_evenly() -> None:
+    mixed = mix(7, IFT, EFT, SETTINGS)
+    assert dict(mixed.group_by("split").len().iter_rows()) == {"ift": 60, "eft": 140}
+    assert set(mixed.filter(split="ift").group_by("prompt_id").len()["len"]) == {3}
+    assert mixed.filter(split="eft")["prompt_id"].is_unique().all()
+
+
+def test_the_kinds_are_mixed_throughout() -> None:
+    kinds = mix(7, IFT, EFT, SETTINGS)["split"].to_list()
+    assert all(4 < kinds[start : start + 50].count("ift") < 26 for start in range(0, 200, 50))
+
+
+def test_the_seed_decides_the_order() -> None:
+    assert mix(7, IFT, EFT, SETTINGS).equals(mix(7, IFT, EFT, SETTINGS))
+    assert not mix(7, IFT, EFT, SETTINGS).equals(mix(8, IFT, EFT, SETTINGS))
+
+
+def test_one_kind_alone() -> None:
+    only = SETTINGS.model_copy(update={"ift_share": 0.0})
+    assert set(mix(7, IFT.clear(), EFT, only)["split"]) == {"eft"}
