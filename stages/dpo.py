@@ -45,12 +45,13 @@ def fit(seed: int, settings: Dpo, name: str, policy: Path, pairs: pl.DataFrame) 
 
     from stages.training import CPU_ARGUMENTS, train
 
+    ordered = pairs.sort("prompt_id")
     steps = settings.epochs * -(-pairs.height // settings.batch_size)
     trainer = DPOTrainer(
         model=models.load_model(policy).train(),
         ref_model=models.load_model(policy),
         processing_class=models.load_tokenizer(policy),
-        train_dataset=Dataset.from_list(pairs.sort("pair_id").select("prompt", "chosen", "rejected").to_dicts()),
+        train_dataset=Dataset.from_list(ordered.select("prompt", "chosen", "rejected").to_dicts()),
         args=DPOConfig(
             output_dir="unused",
             beta=settings.beta,
@@ -62,7 +63,7 @@ def fit(seed: int, settings: Dpo, name: str, policy: Path, pairs: pl.DataFrame) 
             max_grad_norm=settings.max_grad_norm,
             max_length=None,
             logging_steps=1,
-            seed=seed32_for(seed, "dpo", models.model_hash(policy), pairs["pair_id"].sort().to_list()),
+            seed=seed32_for(seed, "dpo", models.model_hash(policy), ordered.select("chosen_id", "rejected_id").rows()),
             **CPU_ARGUMENTS,
         ),
     )

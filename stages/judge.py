@@ -8,6 +8,7 @@ import polars as pl
 from stages import paths, tables
 from stages.asking import load_ask, rubric_hash
 from stages.backends import Backend, Request, SamplingParams, load_backend
+from stages.errors import TsrError
 from stages.ids import content_id, seed_for
 from stages.params import Judge
 from stages.progress import progress
@@ -56,8 +57,10 @@ def judge_all(
 def _judge_prompts(
     rubric: str, prompts: pl.DataFrame, generations: pl.DataFrame
 ) -> Iterator[tuple[str, list[dict[str, str]]]]:
-    """Yield (generation_id, judge messages)."""
+    """Yield (generation_id, judge messages). Raises TsrError for a generation without its prompt."""
     ask = load_ask(rubric).judge_prompt
     joined = generations.join(prompts.select("prompt_id", "messages"), on="prompt_id", how="left")
+    if lost := joined.filter(pl.col("messages").is_null())["generation_id"].to_list():
+        raise TsrError(f"generation {min(lost)}: its prompt is not in the split; {len(lost)} rows are like that")
     for gid, messages, response in joined.select("generation_id", "messages", "response").iter_rows():
         yield gid, ask(messages, response)

@@ -43,8 +43,8 @@ def measure_pairs(settings: Profile, name: str, policy: str, pairs: pl.DataFrame
         )
     measured = (
         pairs.sort("pair_id")
-        .select("pair_id", "chosen_id", "rejected_id")
-        .with_columns(model=pl.lit(name), **{c: pl.Series(v, dtype=pl.Float64) for c, v in columns.items()})
+        .select("pair_id", "model", "chosen_id", "rejected_id")
+        .with_columns(**{c: pl.Series(v, dtype=pl.Float64) for c, v in columns.items()})
     )
     for side in ("chosen", "rejected"):
         side_truth = truth.rename({"generation_id": f"{side}_id", "truth": f"{side}_truth"})

@@ -17,21 +17,21 @@ from stages.sqlrun import SQL, connect, run_file
 def run(settings: Pair, name: str, strategy: str, sides: Sides) -> None:
     """Write `data/pairs/<name>.parquet` and `data/dropped/<name>.parquet`."""
     prompts = tables.read("prompts", paths.prompts(sides.split))
-    pairs, dropped = make_pairs(settings, strategy, prompts, read_candidates(sides))
+    pairs, dropped = make_pairs(settings, name, strategy, prompts, read_candidates(sides))
     tables.write("pairs", pairs, paths.pairs(name))
     tables.write("dropped", dropped, paths.dropped(name))
     print(f"pair {name}: {pairs.height} pairs of {prompts.height} prompts{funnel(dropped)}")
 
 
 def make_pairs(
-    settings: Pair, strategy: str, prompts: pl.DataFrame, candidates: pl.DataFrame
+    settings: Pair, name: str, strategy: str, prompts: pl.DataFrame, candidates: pl.DataFrame
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Return (`pairs`, `dropped`) for `candidates` under a strategy of `stages/sql/strategies/`.
+    """Return (`pairs`, `dropped`) for model version `name`, by a strategy of `stages/sql/strategies/`.
 
     Raises TsrError if the strategy does not give exactly one row a prompt.
     """
     frames = {"prompts": prompts.select("prompt_id", "messages"), "candidates": candidates}
-    values = {"strategy": strategy, "min_gap": settings.min_gap, "n_roles": len(ROLES)}
+    values = {"model": name, "strategy": strategy, "min_gap": settings.min_gap, "n_roles": len(ROLES)}
     with connect() as db:
         frames["sides"] = run_file(db, SQL / "views" / "sides.sql", frames, values)
         path = SQL / "strategies" / f"{paths.checked(strategy)}.sql"
@@ -54,6 +54,6 @@ def _check_choice(choice: pl.DataFrame, prompts: pl.DataFrame, where: str) -> No
 def split_verdicts(verdicts: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Return the rows without a reason as `pairs`, the others as `dropped`."""
     kept = verdicts.filter(pl.col("reason").is_null())
-    ids = [content_id("pair", *row) for row in kept.select("strategy", "chosen_id", "rejected_id").iter_rows()]
+    ids = [content_id("pair", *row) for row in kept.select("model", "strategy", "chosen_id", "rejected_id").iter_rows()]
     pairs = kept.with_columns(pair_id=pl.Series(ids, dtype=pl.String)).select(list(tables.schema("pairs")))
     return pairs, verdicts.filter(pl.col("reason").is_not_null()).select(list(tables.schema("dropped")))

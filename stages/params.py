@@ -4,7 +4,7 @@
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -38,7 +38,6 @@ class Arms(Block):
 class Prepare(Block):
     """The micro world's prompts, teachers and splits."""
 
-    source: Literal["micro_world"]
     splits: Count
     prompts_per_split: Count
     eval_prompts: Count

@@ -4,10 +4,11 @@ import os
 import warnings
 
 
-def prepare_torch(threads: int | None = None) -> None:
-    """Fix the number of threads, forbid downloads and ask torch for deterministic kernels.
+def prepare_torch() -> None:
+    """Take one thread, forbid downloads and ask torch for deterministic kernels.
 
-    One thread unless OMP_NUM_THREADS says otherwise: models this small lose with two (DESIGN section 8).
+    One thread whatever the environment says: with two, a row's log-probabilities depend on the rows beside
+    it in the last bits, and models this small only lose by a second (DESIGN section 8).
     """
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -16,7 +17,7 @@ def prepare_torch(threads: int | None = None) -> None:
     warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*", category=FutureWarning)
     import torch
 
-    torch.set_num_threads(threads or int(os.environ.get("OMP_NUM_THREADS", "1")))
+    torch.set_num_threads(1)
     torch.set_deterministic_debug_mode("error")  # the same switch as use_deterministic_algorithms, 1 s less import
     # Filling fresh memory with NaN costs TRL's chunked loss two thirds of a step; no kernel here reads it unwritten.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

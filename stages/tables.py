@@ -92,6 +92,8 @@ def validate(table: str, data: pl.DataFrame, where: Path | str) -> pl.DataFrame:
     for name, spec in rules["columns"].items():
         if not spec.get("nullable"):
             _refuse(table, ordered, pl.col(name).is_null(), name, "is null", where)
+        if spec["type"] == "messages":
+            _refuse(table, ordered, _has_null_message(name), name, "has a message without role or content", where)
         if spec["type"] == "float":
             _refuse(table, ordered, ~pl.col(name).is_finite(), name, "is not a finite number", where)
         for limit, breaks in _LIMITS.items():
@@ -99,6 +101,12 @@ def validate(table: str, data: pl.DataFrame, where: Path | str) -> pl.DataFrame:
                 wanted = f"is not within {limit} {spec[limit]}"
                 _refuse(table, ordered, breaks(pl.col(name), spec[limit]), name, wanted, where)
     return ordered
+
+
+def _has_null_message(column: str) -> pl.Expr:
+    parts = pl.element().struct
+    broken = parts.field("role").is_null() | parts.field("content").is_null()
+    return pl.col(column).list.eval(broken).list.any()
 
 
 def _check_columns(table: str, data: pl.DataFrame, where: Path | str) -> None:

@@ -62,6 +62,7 @@ def test_a_row_does_not_depend_on_the_tile(tiny: Path) -> None:
 def test_a_completion_is_what_the_model_says_without_cache_and_padding(tiny: Path) -> None:
     model, tokenizer = models.load_model(tiny), models.load_tokenizer(tiny)
     greedy = SamplingParams(temperature=0.0, top_p=1.0, max_new_tokens=8)
+    allowed = [i for i in range(len(tokenizer)) if i not in tokenizer.all_special_ids or i == tokenizer.eos_token_id]
     for request in asked(5):
         done = completed(tiny, [request], how=greedy)[request.request_id]
         ids = tokenizer.apply_chat_template(request.messages, add_generation_prompt=True, return_dict=True)["input_ids"]
@@ -69,8 +70,8 @@ def test_a_completion_is_what_the_model_says_without_cache_and_padding(tiny: Pat
         while len(ids) - prompt < 8 and ids[-1] != tokenizer.eos_token_id:
             with torch.inference_mode():
                 logprobs = model(input_ids=torch.tensor([ids])).logits[0, -1].double().log_softmax(-1)
-            ids.append(int(logprobs.argmax()))
-            total += float(logprobs.max())
+            ids.append(max(allowed, key=lambda i: float(logprobs[i])))
+            total += float(logprobs[ids[-1]])
         ended = ids[-1] == tokenizer.eos_token_id
         assert done.text == tokenizer.decode(ids[prompt:-1] if ended else ids[prompt:])
         assert done.finish_reason == ("stop" if ended else "length")
@@ -160,3 +161,10 @@ def test_draws_come_from_the_seed_alone() -> None:
     assert np.array_equal(_uniforms(5, 8)[:4], _uniforms(5, 4))
     assert not np.array_equal(_uniforms(5, 4), _uniforms(6, 4))
     assert _uniforms(2**63 - 1, 1000).max() < 1
+
+
+def test_a_response_never_holds_a_control_token(tiny: Path) -> None:
+    tokenizer = models.load_tokenizer(tiny)
+    hot = SamplingParams(temperature=5.0, top_p=1.0, max_new_tokens=12)
+    texts = [done.text for done in completed(tiny, asked(60), how=hot).values()]
+    assert not [text for text in texts for token in tokenizer.all_special_tokens if token in text]

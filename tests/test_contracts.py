@@ -86,7 +86,7 @@ def test_limits_that_other_tables_use() -> None:
         "gap": 0.0,
         "length_delta": 0,
     }
-    with pytest.raises(TsrError, match=r"'gap' is not within above 0\.0 in 1 rows, first pair_id=x"):
+    with pytest.raises(TsrError, match=r"'gap' is not within above 0\.0 in 1 rows, first prompt_id=x"):
         tables.validate("pairs", tables.frame("pairs", [pair]), "here")
     with pytest.raises(TsrError, match="prompt_id=x; expected one row per prompt"):
         rows = [pair | {"gap": 1.0, "pair_id": name} for name in "yz"]

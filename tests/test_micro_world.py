@@ -18,7 +18,6 @@ ops = st.sampled_from(list(OPERATIONS))
 words = st.text(alphabet=string.ascii_lowercase, min_size=6, max_size=6)
 
 SETTINGS = Prepare(
-    source="micro_world",
     splits=2,
     prompts_per_split=30,
     eval_prompts=20,

@@ -52,7 +52,6 @@ BAD: dict[str, tuple[str, Any, str]] = {
     "not a number": ("micro.dpo.beta", float("nan"), "got nan"),
     "infinite": ("micro.dpo.learning_rate", float("inf"), "finite number, got inf"),
     "negative seed": ("seed", -1, "greater than or equal to 0, got -1"),
-    "unknown source": ("micro.prepare.source", "oasst", "'micro_world', got 'oasst'"),
     "unknown profile": ("profile", "paper", "no block 'paper'; there are: micro"),
     "unknown rubric": ("micro.judge.rubric", "likert", "no rubric 'likert'; there are: micro"),
     "rubric outside": ("micro.judge.rubric", "../micro", "no rubric '../micro'; there are: micro"),
@@ -152,3 +151,8 @@ def test_a_missing_input_and_a_bad_name_are_one_line(tmp_path: Path) -> None:
     outside = tsr(tmp_path, "score", "M0", "../M0", "r0")
     assert outside.returncode == 2
     assert outside.stderr.startswith("tsr: name '../M0': expected letters")
+
+
+def test_every_key_of_params_has_a_comment():
+    lines = [line for line in (ROOT / "params.yaml").read_text().splitlines() if line and not line.startswith("#")]
+    assert [line for line in lines if not line.rstrip().endswith(":") and "#" not in line] == []

@@ -179,7 +179,7 @@ def make_run(root: Path, arms: str, source: str = "micro_world") -> None:
 def make_round(settings: params.Profile, name: str, row: plan.Learn, prompts: pl.DataFrame) -> None:
     sides = Sides(row.judge, row.split, row.own, row.anchor, row.future)
     candidates = read_candidates(sides)
-    pairs, dropped = pair.make_pairs(settings.pair, row.strategy, prompts, candidates)
+    pairs, dropped = pair.make_pairs(settings.pair, name, row.strategy, prompts, candidates)
     assert pairs.height
     truth = true_scores(prompts, candidates)
     known = dict(truth.iter_rows())

@@ -65,7 +65,7 @@ def test_strategy(path: Path, case: dict[str, Any]) -> None:
     given, asked = candidates(case["given"]), prompts(sorted(case["expect"]))
     assert set(given["prompt_id"]) <= set(case["expect"]), "expect must name every prompt"
     min_gap = float(case.get("params", {}).get("min_gap", 0))
-    pairs, dropped = make_pairs(Pair(min_gap=min_gap), path.stem, asked, given)
+    pairs, dropped = make_pairs(Pair(min_gap=min_gap), "m", path.stem, asked, given)
 
     ended = {p: {"chosen": c, "rejected": r} for p, c, r in pairs["prompt_id", "chosen_id", "rejected_id"].iter_rows()}
     ended |= {p: {"reason": reason} for p, reason in dropped["prompt_id", "reason"].iter_rows()}
@@ -119,7 +119,7 @@ def test_a_bad_strategy_is_refused_in_one_line(kind: str, tmp_path: Path, monkey
     monkeypatch.setattr("stages.pair.SQL", tmp_path)
     given = candidates([{"prompt": "p", "role": "own", "id": "a", "score": 1}])
     with pytest.raises(TsrError, match=r"bad\.sql: ") as refused:
-        make_pairs(Pair(min_gap=0.0), "bad", prompts(["p"]), given)
+        make_pairs(Pair(min_gap=0.0), "m", "bad", prompts(["p"]), given)
     assert BAD[kind][1] in str(refused.value)
     assert "\n" not in str(refused.value)
 
@@ -127,4 +127,4 @@ def test_a_bad_strategy_is_refused_in_one_line(kind: str, tmp_path: Path, monkey
 @pytest.mark.parametrize("name", ["no_such", "../pairs", "/etc/passwd"])
 def test_unknown_strategy_is_refused(name: str) -> None:
     with pytest.raises(TsrError, match=r"self_rewarding|expected letters"):
-        make_pairs(Pair(min_gap=0.0), name, prompts(["p"]), candidates([]))
+        make_pairs(Pair(min_gap=0.0), "m", name, prompts(["p"]), candidates([]))

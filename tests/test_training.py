@@ -45,7 +45,10 @@ def test_equal_pairs_and_policy_give_equal_weights(run: Run) -> None:
 
 
 def test_margins_agree_with_trl(run: Run) -> None:
-    measured = tables.read("measures", paths.measures("sr-1")).sort("pair_id")
+    pairs = tables.read("pairs", paths.pairs("sr-1"))
+    measured = pairs.select("pair_id").join(
+        tables.read("measures", paths.measures("sr-1")), on="pair_id", maintain_order="left"
+    )
     batch = run.dpo.data_collator(list(run.dpo.train_dataset))
     before = run.dpo.compute_ref_log_probs(run.dpo.ref_model, batch)
     after = run.dpo.compute_ref_log_probs(run.dpo.model, batch)
@@ -76,7 +79,7 @@ def test_bos_stands_once_wherever_a_conversation_is_encoded(run: Run) -> None:
     for ids in run.sft.train_dataset["input_ids"]:
         assert (ids[0], ids.count(bos)) == (bos, 1)
     backend = TransformersBackend(paths.model("M0"), 8)
-    pairs = tables.read("pairs", paths.pairs("sr-1")).sort("pair_id")
+    pairs = tables.read("pairs", paths.pairs("sr-1"))
     for row, pair in zip(run.dpo.train_dataset, pairs.iter_rows(named=True), strict=True):
         assert row["prompt_ids"] == backend._encode(Request("r", pair["prompt"], 0), 1)
         assert (row["prompt_ids"][0], row["prompt_ids"].count(bos)) == (bos, 1)

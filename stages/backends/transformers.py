@@ -32,6 +32,8 @@ class TransformersBackend:
         self._model = load_model(folder)
         self._tile_rows = tile_rows
         self.template_hash = content_id("template", self._tokenizer.chat_template)
+        # Control tokens in a response would come back as text that tokenizes to something else, or as a second BOS.
+        self._never = sorted(set(self._tokenizer.all_special_ids) - {self._tokenizer.eos_token_id})
 
     def complete(self, requests: Iterable[Request], sampling: SamplingParams) -> Iterator[Completion]:
         """Yield completions tile by tile, the shortest prompts first."""
@@ -87,11 +89,13 @@ class TransformersBackend:
         tokens, logprobs = [], []
         step_input, cache = prompt, None
         ended = torch.zeros(len(prompt), dtype=torch.bool)
+        never = torch.tensor(self._never)
         for step in range(sampling.max_new_tokens):
             out = self._model(input_ids=step_input, past_key_values=cache, use_cache=True, logits_to_keep=1)
             cache = out.past_key_values
             logits = out.logits[:, -1].double()
-            token = pick(logits, draws[:, step], sampling.temperature, sampling.top_p)
+            allowed = logits.index_fill(-1, never, float("-inf"))
+            token = pick(allowed, draws[:, step], sampling.temperature, sampling.top_p)
             tokens.append(token)
             logprobs.append(logits.log_softmax(-1).gather(1, token[:, None])[:, 0])
             ended |= token == self._tokenizer.eos_token_id

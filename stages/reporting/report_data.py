@@ -93,7 +93,7 @@ def _pair_rows(name: str) -> pl.DataFrame:
     """Return one model version's pairs with their measures, both or neither of every pair."""
     pairs = tables.read("pairs", paths.pairs(name))
     measures = tables.read("measures", paths.measures(name))
-    joined = pairs.join(measures, on="pair_id", how="inner")
+    joined = pairs.join(measures, on=["pair_id", "model"], how="inner")
     if not joined.height == pairs.height == measures.height:
         counts = f"{pairs.height} pairs, {measures.height} measures, {joined.height} in common"
         raise TsrError(f"{paths.measures(name)}: not of these pairs ({counts}); run `dvc repro`")

@@ -57,6 +57,7 @@ joined as (
 
 select
     prompt_id,
+    $model                                               as model,
     $strategy                                            as strategy,
     reason,
     messages                                             as prompt,

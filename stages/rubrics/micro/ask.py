@@ -7,10 +7,11 @@ because a model this small cannot compare two words at a changing distance (DESI
 from itertools import zip_longest
 
 BLANK = "_"  # stands where instruction or response has no letter
+MOST = 8  # positions shown: two too many are as wrong as twenty, and the context is short
 
 
 def judge_prompt(messages: list[dict[str, str]], response: str) -> list[dict[str, str]]:
     """Return the messages that ask for a judgment of `response` to the last user message."""
     op, _, word = messages[-1]["content"].partition(" ")
-    positions = " ".join(a + b for a, b in zip_longest(word, response, fillvalue=BLANK))
+    positions = " ".join(a + b for a, b in zip_longest(word, response[:MOST], fillvalue=BLANK))
     return [{"role": "user", "content": f"judge {op} {positions}"}]
