@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -43,8 +44,13 @@ class Project:
         (folder / "dvc.lock").unlink(missing_ok=True)
         self.edit_params(lambda p: p.update(arms={"sr": 1, "tsr": 1}))
         self.edit_params(lambda p: [p["micro"][block].update(keys) for block, keys in TINY.items()])
-        self.run("git", "init", "-q", ".")
         self.run("tsr", "plan")
+        self.run("git", "init", "-q", ".")
+        self.commit()
+
+    def commit(self) -> None:
+        self.run("git", "add", "-A")
+        self.run("git", "-c", "user.name=t", "-c", "user.email=t@example.invalid", "commit", "-qm", "state")
 
     def edit_params(self, change) -> None:
         path = self.folder / "params.yaml"
@@ -68,7 +74,15 @@ class Project:
 def project(tmp_path_factory) -> Project:
     made = Project(tmp_path_factory.mktemp("tiny"))
     made.run("dvc", "repro", "-q")
+    made.commit()
     return made
+
+
+def documented_commands() -> list[str]:
+    """Return what stands behind `$` in the console blocks of README and docs."""
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    blocks = [block for page in pages for block in re.findall(r"```console\n(.*?)```", page.read_text(), re.DOTALL)]
+    return [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ ")]
 
 
 @pytest.fixture
@@ -148,3 +162,20 @@ def test_the_files_can_be_queried_as_they_lie(project):
 def test_dvc_shows_metrics_and_plots(project):
     assert "gap" in project.run("dvc", "metrics", "show")
     assert "file://" in project.run("dvc", "plots", "show")
+
+
+# These run for minutes; the fixture and the slow test run them.
+LONG = ("dvc repro", "dvc exp run")
+
+
+@pytest.mark.parametrize("command", [c for c in documented_commands() if not c.startswith(LONG)])
+def test_the_commands_in_the_docs_run(project, command):
+    assert project.run("bash", "-c", command).strip() or "diff" in command
+
+
+@pytest.mark.slow
+def test_an_experiment_changes_what_follows_and_can_be_compared(project):
+    project.run("dvc", "exp", "run", "-S", "micro.dpo.beta=0.3")
+    assert "0.3" in project.run("dvc", "params", "diff")
+    assert "margin" in project.run("dvc", "metrics", "diff")
+    assert "all outputs match" in project.run("tsr", "verify")
