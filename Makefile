@@ -1,5 +1,8 @@
 # make repro   makes .venv, installs the pinned dependencies, runs `dvc repro`
 # make test    lint, types and the quick tests; what CI runs
+# make test-all  the slow tests too
+# make bench   what the default run costs: writes reports/benchmarks.json
+# make docs    fills in the outputs of the README's queries
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -9,7 +12,7 @@ STAMP := $(VENV)/.installed
 export PATH := $(BIN):$(PATH)
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help install repro test test-all lint types bench clean
+.PHONY: help install repro test test-all lint types docs bench clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -40,6 +43,9 @@ test: lint types
 
 test-all: lint types
 	pytest
+
+docs: install
+	python tests/fill_readme.py
 
 bench: install
 	python tests/bench.py

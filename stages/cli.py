@@ -38,7 +38,7 @@ def plan(
         plan.check_agrees(arms)
         return
     built = plan.build(arms)
-    plan.PLAN_FILE.write_text(plan.dumps(built))
+    plan.write(built)
     counts = f"{len(built.answers())} answers, {len(built.judges())} judgments, {len(built.learns)} trainings"
     typer.echo(f"{plan.PLAN_FILE}: {counts}")
 
@@ -76,7 +76,7 @@ def generate(model: Model, split: Split) -> None:
     from stages import generate, params
 
     loaded = params.load()
-    generate.run(loaded.seed, loaded.block.generate, model, split)
+    generate.run(loaded.seed, loaded.block, model, split)
 
 
 @app.command()
@@ -86,7 +86,7 @@ def judge(judge: JudgeName, model: Model, split: Split) -> None:
     from stages import params
 
     loaded = params.load()
-    stage.run(loaded.seed, loaded.block.judge, judge, model, split)
+    stage.run(loaded.seed, loaded.block, judge, model, split)
 
 
 @app.command()

@@ -20,12 +20,12 @@ from stages.truth import true_scores
 
 
 def run(seed: int, settings: Profile, model: str) -> None:
-    """Write the model's responses to `eval`, its judgments of `fixed`, and `reports/models/<model>.json`."""
+    """Write the model's responses to `eval`, its judgments of `fixed`, and what the answers are worth."""
     prepare_torch()
     prompts = tables.read("prompts", paths.prompts("eval"))
     fixed_prompts = tables.read("prompts", paths.prompts("fixed"))
     fixed = tables.read("generations", paths.generations(paths.WORLD, "fixed"))
-    backend = load_backend(paths.model(model), settings.generate.tile_rows)
+    backend = load_backend(paths.model(model), settings.backend.tile_rows)
     sampling = settings.generate.model_copy(update={"samples": settings.evaluate.samples})
     answers = generate(seed, sampling, model, prompts, backend)
     judgments = judge_all(seed, settings.judge, model, fixed_prompts, fixed, backend)

@@ -8,17 +8,17 @@ import polars as pl
 from stages import paths, tables
 from stages.backends import Backend, Completion, Request, SamplingParams, load_backend
 from stages.ids import content_id, seed_for
-from stages.params import Generate
+from stages.params import Generate, Profile
 from stages.progress import progress
 from stages.runtime import prepare_torch
 
 
-def run(seed: int, settings: Generate, model: str, split: str) -> None:
+def run(seed: int, profile: Profile, model: str, split: str) -> None:
     """Write `data/generations/<model>/<split>.parquet`."""
     prepare_torch()
     prompts = tables.read("prompts", paths.prompts(split))
-    backend = load_backend(paths.model(model), settings.tile_rows)
-    rows = generate(seed, settings, model, prompts, backend)
+    backend = load_backend(paths.model(model), profile.backend.tile_rows)
+    rows = generate(seed, profile.generate, model, prompts, backend)
     tables.write("generations", rows, paths.generations(model, split))
 
 

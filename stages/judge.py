@@ -10,18 +10,18 @@ from stages.asking import load_ask, rubric_hash
 from stages.backends import Backend, Request, SamplingParams, load_backend
 from stages.errors import TsrError
 from stages.ids import content_id, seed_for
-from stages.params import Judge
+from stages.params import Judge, Profile
 from stages.progress import progress
 from stages.runtime import prepare_torch
 
 
-def run(seed: int, settings: Judge, judge: str, model: str, split: str) -> None:
+def run(seed: int, profile: Profile, judge: str, model: str, split: str) -> None:
     """Write `data/judgments/<judge>/<model>/<split>.parquet`: raw replies, not parsed."""
     prepare_torch()
     prompts = tables.read("prompts", paths.prompts(split))
     generations = tables.read("generations", paths.generations(model, split))
-    backend = load_backend(paths.model(judge), settings.tile_rows)
-    rows = judge_all(seed, settings, judge, prompts, generations, backend)
+    backend = load_backend(paths.model(judge), profile.backend.tile_rows)
+    rows = judge_all(seed, profile.judge, judge, prompts, generations, backend)
     tables.write("judgments", rows, paths.judgments(judge, model, split))
 
 

@@ -29,10 +29,12 @@ def outputs(path: Path = LOCK_FILE) -> Iterator[Output]:
     """Yield every output in dvc.lock."""
     if not path.exists():
         raise TsrError(f"{path}: no such file; run `dvc repro` first")
-    locked = yaml.safe_load(path.read_text())
-    for stage, entry in (locked.get("stages") or {}).items():
-        for out in entry.get("outs", []):
-            yield Output(stage, Path(out["path"]), out["md5"])
+    try:
+        stages = yaml.safe_load(path.read_text())["stages"]
+        found = [Output(s, Path(o["path"]), o["md5"]) for s, entry in stages.items() for o in entry.get("outs", [])]
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise TsrError(f"{path}: not a lock file of DVC: {' '.join(str(error).split())}") from error
+    yield from found
 
 
 def actual_md5(path: Path) -> str:

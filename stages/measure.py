@@ -5,9 +5,11 @@ from typing import Any
 import polars as pl
 
 from stages import models, paths, tables
-from stages.candidates import ROLES, Sides, read_candidates
+from stages.candidates import Sides, read_candidates
+from stages.errors import TsrError
 from stages.metrics import write_json
 from stages.params import Profile
+from stages.paths import ROLES
 from stages.progress import progress
 from stages.runtime import prepare_torch
 from stages.sqlrun import SQL, connect, run_file
@@ -15,8 +17,10 @@ from stages.truth import true_scores
 
 
 def run(settings: Profile, name: str, policy: str, sides: Sides) -> None:
-    """Write `data/measures/<name>.parquet` and `reports/rounds/<name>.json`."""
+    """Write `data/measures/<name>.parquet` and `data/rounds/<name>.json`."""
     pairs = tables.read("pairs", paths.pairs(name))
+    if not pairs.height:
+        raise TsrError(f"{paths.pairs(name)}: no pairs to measure")
     prompts = tables.read("prompts", paths.prompts(sides.split))
     candidates = read_candidates(sides)
     truth = true_scores(prompts, candidates)
@@ -49,7 +53,7 @@ def measure_pairs(settings: Profile, name: str, policy: str, pairs: pl.DataFrame
     for side in ("chosen", "rejected"):
         side_truth = truth.rename({"generation_id": f"{side}_id", "truth": f"{side}_truth"})
         measured = measured.join(side_truth, on=f"{side}_id", how="left")
-    return measured.select(list(tables.schema("measures")))
+    return measured.select(list(tables.schema("measures"))).sort("pair_id")
 
 
 def summary(

@@ -5,6 +5,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+from stages.files import write_text
+
 
 def rounded(value: Any) -> Any:
     """Return `value` with every float cut to six digits after the point, and NaN as None."""
@@ -17,7 +19,4 @@ def rounded(value: Any) -> Any:
 
 def write_json(metrics: dict[str, Any], path: Path) -> None:
     """Write metrics atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.tmp")
-    beside.write_text(json.dumps(rounded(metrics), indent=2, sort_keys=True) + "\n")
-    beside.replace(path)
+    write_text(json.dumps(rounded(metrics), indent=2, sort_keys=True) + "\n", path)

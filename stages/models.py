@@ -20,9 +20,8 @@ _HASHED = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer
 
 def model_hash(folder: Path) -> str:
     """Return the id of a model version: the hash of its weights, tokenizer and template."""
+    _check_folder(folder)
     weights = sorted(folder.glob("*.safetensors"))
-    if not weights:
-        raise TsrError(f"{folder}: no *.safetensors in it; expected a model in Hugging Face form")
     files = [*weights, *(folder / name for name in _HASHED if (folder / name).exists())]
     return content_id("model", [[f.name, file_sha256(f)] for f in files])
 
@@ -31,9 +30,11 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     """Return the tokenizer of a model version; it must have a chat template."""
     from transformers import AutoTokenizer
 
-    if not folder.is_dir():
-        raise TsrError(f"{folder}: no such model folder")
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    _check_folder(folder)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise TsrError(f"{folder}: the tokenizer cannot be read: {_line(error)}") from error
     if not tokenizer.chat_template:
         raise TsrError(f"{folder}: the tokenizer has no chat template")
     return tokenizer
@@ -42,14 +43,29 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
 def load_model(folder: Path) -> "PreTrainedModel":
     """Return the model of a model version, in fp32 on the CPU, in evaluation mode."""
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
+    _check_folder(folder)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, use_safetensors=True, local_files_only=True
+        )
+    except (OSError, ValueError, SafetensorError) as error:
+        raise TsrError(f"{folder}: the model cannot be read: {_line(error)}") from error
+    return model.eval()
+
+
+def _check_folder(folder: Path) -> None:
     if not folder.is_dir():
         raise TsrError(f"{folder}: no such model folder")
-    model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, use_safetensors=True, local_files_only=True
-    )
-    return model.eval()
+    for wanted in ("config.json", "tokenizer.json", "*.safetensors"):
+        if not list(folder.glob(wanted)):
+            raise TsrError(f"{folder}: no {wanted} in it; expected a model in Hugging Face form")
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
 
 
 def save(model: Any, tokenizer: "PreTrainedTokenizerBase", folder: Path) -> None:

@@ -6,11 +6,12 @@ Each prompt of the split ends in `pairs` or in `dropped` with a reason, never in
 import polars as pl
 
 from stages import paths, tables
-from stages.candidates import ROLES, Sides, read_candidates
+from stages.candidates import Sides, read_candidates
 from stages.drops import funnel
 from stages.errors import TsrError
 from stages.ids import content_id
 from stages.params import Pair
+from stages.paths import ROLES
 from stages.sqlrun import SQL, connect, run_file
 
 
@@ -28,27 +29,42 @@ def make_pairs(
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Return (`pairs`, `dropped`) for model version `name`, by a strategy of `stages/sql/strategies/`.
 
-    Raises TsrError if the strategy does not give exactly one row a prompt.
+    Raises TsrError for candidates of unknown prompts, and for a choice that `check_choice` refuses.
     """
+    if orphans := set(candidates["prompt_id"]) - set(prompts["prompt_id"]):
+        raise TsrError(
+            f"candidates for {name}: prompt {min(orphans)} is not in the split; {len(orphans)} are like that"
+        )
     frames = {"prompts": prompts.select("prompt_id", "messages"), "candidates": candidates}
     values = {"model": name, "strategy": strategy, "min_gap": settings.min_gap, "n_roles": len(ROLES)}
     with connect() as db:
         frames["sides"] = run_file(db, SQL / "views" / "sides.sql", frames, values)
         path = SQL / "strategies" / f"{paths.checked(strategy)}.sql"
         frames["chosen_rejected"] = run_file(db, path, frames, values)
-        _check_choice(frames["chosen_rejected"], prompts, str(path))
+        check_choice(frames["chosen_rejected"], prompts, candidates, str(path))
         verdicts = run_file(db, SQL / "pairs.sql", frames, values)
     return split_verdicts(verdicts)
 
 
-def _check_choice(choice: pl.DataFrame, prompts: pl.DataFrame, where: str) -> None:
+def check_choice(choice: pl.DataFrame, prompts: pl.DataFrame, candidates: pl.DataFrame, where: str) -> None:
+    """Raise TsrError unless a strategy gave one row a prompt, and in it usable candidates of that prompt or null."""
     wanted = ["prompt_id", "chosen_id", "rejected_id"]
     if choice.columns != wanted:
         raise TsrError(f"{where}: gave columns {', '.join(choice.columns)}; expected {', '.join(wanted)}")
-    if twice := choice.filter(pl.col("prompt_id").is_duplicated())["prompt_id"].to_list():
-        raise TsrError(f"{where}: gave more than one row for prompt {twice[0]}; expected one row per prompt")
-    if missing := set(prompts["prompt_id"]) - set(choice["prompt_id"]):
+    given, asked = choice["prompt_id"].to_list(), set(prompts["prompt_id"])
+    if len(given) != len(set(given)):
+        twice = min(p for p in set(given) if given.count(p) > 1)
+        raise TsrError(f"{where}: gave more than one row for prompt {twice}; expected one row per prompt")
+    if missing := asked - set(given):
         raise TsrError(f"{where}: gave no row for prompt {min(missing)}; expected one row per prompt")
+    if foreign := set(given) - asked:
+        raise TsrError(f"{where}: gave a row for {min(foreign)}, which is no prompt of the split")
+    usable = candidates.filter((pl.col("finish_reason") == "stop") & pl.col("score").is_not_null())
+    known = set(usable.select("prompt_id", "generation_id").rows())
+    for side in ("chosen_id", "rejected_id"):
+        for row in choice.drop_nulls(side).select("prompt_id", side).sort("prompt_id").rows():
+            if row not in known:
+                raise TsrError(f"{where}: {side} {row[1]} is no finished and scored response to prompt {row[0]}")
 
 
 def split_verdicts(verdicts: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -4,7 +4,7 @@
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -18,6 +18,19 @@ Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """Refuses a key that stands twice in one mapping; plain YAML would let the last one win."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
+        """Return the mapping, or raise yaml.YAMLError naming the key and its line."""
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.YAMLError(f"key {key.value!r} stands twice, again in line {key.start_mark.line + 1}")
+            seen.add(key.value)
+        return super().construct_mapping(node, deep=deep)
 
 
 class Block(BaseModel):
@@ -58,6 +71,12 @@ class Base(Block):
     context: Count
     init_std: Positive
 
+    @model_validator(mode="after")
+    def _heads_divide(self) -> "Base":
+        if self.hidden_size % (2 * self.heads):
+            raise ValueError(f"hidden_size {self.hidden_size} is no multiple of twice the heads, {2 * self.heads}")
+        return self
+
 
 class Sft(Block):
     """How M0 is trained."""
@@ -76,7 +95,12 @@ class Sampling(Block):
     temperature: NotNegative
     top_p: Annotated[float, Field(gt=0, le=1)]
     max_new_tokens: Count
-    tile_rows: Count
+
+
+class BackendSettings(Block):
+    """The embedded engine. Below 4 rows a tile, a row's log-probabilities differ in the last bits."""
+
+    tile_rows: Annotated[int, Field(ge=4)]
 
 
 class Generate(Sampling):
@@ -140,6 +164,7 @@ class Profile(Block):
     prepare: Prepare
     base: Base
     sft: Sft
+    backend: BackendSettings
     generate: Generate
     judge: Judge
     pair: Pair
@@ -164,11 +189,11 @@ class Params(Block):
 
 def load(path: Path = PARAMS_FILE) -> Params:
     """Read and check params.yaml. Raises TsrError naming the file, the key and what was expected."""
-    if not path.exists():
+    if not path.is_file():
         raise TsrError(f"{path}: no such file; run tsr in the folder that holds params.yaml")
     try:
-        raw = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
+        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)  # noqa: S506 (a SafeLoader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise TsrError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(raw, dict):
         raise TsrError(f"{path}: expected keys seed, profile, arms and a block for each profile")

@@ -22,8 +22,18 @@ def load_parser(rubric: str) -> Parser:
     return cast(Parser, import_module(f"stages.rubrics.{rubric}.parse"))
 
 
-def parse_all(parser: Parser, raw: pl.Series) -> pl.Series:
-    """Return the score of each reply; null where it has none or one outside LOW .. HIGH."""
-    parsed = (parser.parse(text) for text in raw)
-    in_range = [p if p is not None and parser.LOW <= p <= parser.HIGH else None for p in parsed]
-    return pl.Series("value", in_range, dtype=pl.Float64)
+def read_votes(parser: Parser, judgments: pl.DataFrame) -> pl.DataFrame:
+    """Return (generation_id, vote_id, value) of `judgments`.
+
+    `value` is null where the reply was cut off, has no score, or has one outside LOW .. HIGH.
+    """
+    values = [
+        _in_range(parser, raw) if finish_reason == "stop" else None
+        for raw, finish_reason in judgments.select("raw", "finish_reason").iter_rows()
+    ]
+    return judgments.select("generation_id", "vote_id", value=pl.Series(values, dtype=pl.Float64))
+
+
+def _in_range(parser: Parser, raw: str) -> float | None:
+    score = parser.parse(raw)
+    return score if score is not None and parser.LOW <= score <= parser.HIGH else None

@@ -7,6 +7,7 @@ from stages.errors import TsrError
 
 DATA = Path("data")
 REPORTS = Path("reports")
+ROLES = ("own", "anchor", "future")  # of the model versions that answer in a round
 WORLD = "world"  # stands as the model of responses that no model made
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -60,14 +61,19 @@ def measures(name: str) -> Path:
 
 def measures_json(name: str) -> Path:
     """Return the path of one round's metrics."""
-    return REPORTS / "rounds" / f"{checked(name)}.json"
+    return DATA / "rounds" / f"{checked(name)}.json"
 
 
 def evaluation_json(name: str) -> Path:
     """Return the path of one model version's metrics."""
-    return REPORTS / "models" / f"{checked(name)}.json"
+    return DATA / "evaluations" / f"{checked(name)}.json"
 
 
 def training_csv(name: str) -> Path:
     """Return the path of one training's curves."""
     return REPORTS / "training" / f"{checked(name)}.csv"
+
+
+def metrics_json(name: str) -> Path:
+    """Return the path of one model version's line in `dvc metrics show`."""
+    return REPORTS / "metrics" / f"{checked(name)}.json"

@@ -13,11 +13,12 @@ from typing import Any
 import yaml
 
 from stages.errors import TsrError
+from stages.files import write_text
 from stages.params import Arms
+from stages.paths import ROLES
 
 PLAN_FILE = Path("stages/plan.yaml")
 FIRST = "M0"
-ROLES = ("own", "anchor", "future")
 _HEADER = "# Written by `tsr plan` from the arms in params.yaml. Change those, not this.\n"
 # arm -> (prefix of its model versions, uses the past, uses the future)
 ARMS = {
@@ -122,13 +123,23 @@ def dumps(plan: Plan) -> str:
     return "".join(lines)
 
 
+def write(plan: Plan, path: Path = PLAN_FILE) -> None:
+    """Write plan.yaml. Raises TsrError outside a project."""
+    if not path.parent.is_dir():
+        raise TsrError(f"{path.parent}: no such folder; run tsr in the folder that holds params.yaml and stages")
+    write_text(dumps(plan), path)
+
+
 def read(path: Path = PLAN_FILE) -> dict[str, Any]:
     """Read plan.yaml and check that every model it refers to is trained by it."""
-    if not path.exists():
+    if not path.is_file():
         raise TsrError(f"{path}: no such file; run `tsr plan`")
-    plan: dict[str, Any] = yaml.safe_load(path.read_text())
+    try:
+        plan: dict[str, Any] = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise TsrError(f"{path}: not valid YAML: {' '.join(str(error).split())}; run `tsr plan`") from error
     for table in ("answers", "judges", "learns", "models", "lines"):
-        if table not in (plan or {}):
+        if not isinstance(plan, dict) or not isinstance(plan.get(table), dict):
             raise TsrError(f"{path}: table {table!r} is missing; run `tsr plan`")
     for where, model in _mentioned(plan):
         if model not in {FIRST, *plan["learns"]}:
@@ -143,7 +154,7 @@ def _mentioned(plan: dict[str, Any]) -> Iterator[tuple[str, str | None]]:
     for table, names in columns.items():
         for key, row in plan[table].items():
             for column in names:
-                yield f"{table}.{key}.{column}", row.get(column)
+                yield f"{table}.{key}.{column}", row.get(column) if isinstance(row, dict) else None
 
 
 def check_agrees(arms: Arms, path: Path = PLAN_FILE) -> dict[str, Any]:

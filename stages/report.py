@@ -1,16 +1,15 @@
 """Stage report: the run in numbers, plots and pairs. Reads the plan's rows only; needs no model.
 
 Writes `reports/index.html` (one page, opens offline), `reports/headline.svg` (the README's picture),
-`reports/metrics.json` and `reports/plots/*.csv`.
+`reports/metrics/*.json`, one a model version, and `reports/plots/*.csv`.
 """
 
-import os
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from stages import paths
+from stages.files import write_text
 from stages.metrics import rounded, write_json
 from stages.params import Params
 from stages.reporting import report_tables
@@ -23,7 +22,8 @@ def run(params: Params) -> None:
     """Write the report of the run that the plan describes."""
     found = read_run(params)
     page = render(params, found)
-    write_json(report_tables.metrics(found), paths.REPORTS / "metrics.json")
+    for model, numbers in report_tables.metrics(found).items():
+        write_json(numbers, paths.metrics_json(model))
     for name, rows in plots(found).items():
         write_text(csv(rows), paths.REPORTS / "plots" / f"{name}.csv")
     write_text(headline(found), paths.REPORTS / "headline.svg")
@@ -47,14 +47,3 @@ def plots(found: RunData) -> dict[str, list[dict[str, Any]]]:
 def csv(rows: list[dict[str, Any]]) -> str:
     """Return rows as CSV, rounded as the metrics are, nulls empty."""
     return pl.DataFrame([rounded(row) for row in rows], infer_schema_length=None).write_csv()
-
-
-def write_text(text: str, path: Path) -> None:
-    """Write a text file atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)

@@ -3,8 +3,9 @@
 import polars as pl
 
 from stages import paths, tables
+from stages.errors import TsrError
 from stages.params import Judge
-from stages.parsing import Parser, load_parser, parse_all
+from stages.parsing import Parser, load_parser, read_votes
 from stages.sqlrun import SQL, connect, run_file
 
 
@@ -12,6 +13,7 @@ def run(settings: Judge, judge: str, model: str, split: str) -> None:
     """Write `data/scores/<judge>/<model>/<split>.parquet`."""
     generations = tables.read("generations", paths.generations(model, split))
     judgments = tables.read("judgments", paths.judgments(judge, model, split))
+    check_votes(settings.votes, generations, judgments, str(paths.judgments(judge, model, split)))
     scored = score(load_parser(settings.rubric), judge, generations, judgments)
     tables.write("scores", scored, paths.scores(judge, model, split))
 
@@ -19,8 +21,17 @@ def run(settings: Judge, judge: str, model: str, split: str) -> None:
 def score(parser: Parser, judge: str, generations: pl.DataFrame, judgments: pl.DataFrame) -> pl.DataFrame:
     """Return `scores` rows, one for every generation, judged or not.
 
-    A reply without a score, or with one outside the rubric's range, counts as a vote that was not parsed.
+    A reply that was cut off, has no score, or has one outside the rubric's range, is a vote that was not parsed.
     """
-    votes = judgments.select("generation_id", "vote_id", value=parse_all(parser, judgments["raw"]))
-    frames = {"generations": generations.select("generation_id", "model"), "votes": votes}
+    frames = {"generations": generations.select("generation_id", "model"), "votes": read_votes(parser, judgments)}
     return run_file(connect(), SQL / "scores.sql", frames, {"judge": judge})
+
+
+def check_votes(votes: int, generations: pl.DataFrame, judgments: pl.DataFrame, where: str) -> None:
+    """Raise TsrError unless every generation has the votes 0 .. votes-1 and no other generation has any."""
+    wanted = {(gid, vote) for gid in generations["generation_id"] for vote in range(votes)}
+    found = set(judgments.select("generation_id", "vote_id").rows())
+    for rows, what in ((wanted - found, "is missing"), (found - wanted, "should not be there")):
+        if rows:
+            gid, vote = min(rows)
+            raise TsrError(f"{where}: vote {vote} on generation {gid} {what}; {len(rows)} votes are like that")

@@ -1,8 +1,11 @@
 """Stage sft: M0 = SFT(base, IFT + EFT). Instruction data teaches it to answer, evaluation data to judge."""
 
+from pathlib import Path
+
 import polars as pl
 
 from stages import models, paths, tables
+from stages.errors import TsrError
 from stages.ids import seed32_for, seed_for
 from stages.params import Sft
 from stages.progress import progress
@@ -14,6 +17,8 @@ def run(seed: int, settings: Sft) -> None:
     prepare_torch()
     ift = tables.read("prompts", paths.prompts("ift"))
     eft = tables.read("prompts", paths.prompts("eft"))
+    check_examples(ift, paths.prompts("ift"))
+    check_examples(eft, paths.prompts("eft"))
     log = fit(seed, settings, mix(seed, ift, eft, settings))
     from stages.training import write_curve
 
@@ -22,10 +27,18 @@ def run(seed: int, settings: Sft) -> None:
     )
 
 
-def mix(seed: int, ift: pl.DataFrame, eft: pl.DataFrame, settings: Sft) -> pl.DataFrame:
-    """Return the examples in training order: steps x batch_size rows, `ift_share` of them IFT.
+def check_examples(examples: pl.DataFrame, where: Path) -> None:
+    """Raise TsrError if there is no example, or one without an answer to learn from."""
+    if not examples.height:
+        raise TsrError(f"{where}: no rows; expected examples to learn from")
+    if lost := examples.filter(pl.col("reference").is_null())["prompt_id"].to_list():
+        raise TsrError(f"{where}: column 'reference' is null in {len(lost)} rows, first prompt_id={min(lost)}")
 
-    Each kind is shuffled and, where it is too short, repeated.
+
+def mix(seed: int, ift: pl.DataFrame, eft: pl.DataFrame, settings: Sft) -> pl.DataFrame:
+    """Return the examples of the whole training: steps x batch_size rows, `ift_share` of them IFT.
+
+    Each kind is shuffled and, where it is too short, repeated; the trainer shuffles the whole once more.
     """
     total = settings.steps * settings.batch_size
     n_ift = round(total * settings.ift_share)

@@ -5,7 +5,6 @@ Tables are written sorted by their key, with pinned writer settings, beside the 
 renamed: equal content has an equal hash, and a crash leaves no half file.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -15,6 +14,7 @@ import polars as pl
 import yaml
 
 from stages.errors import TsrError
+from stages.files import replacing
 
 _MESSAGES = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
 _DIGITS = pl.List(pl.Struct({"score": pl.Float64, "logprob": pl.Float64}))
@@ -62,18 +62,13 @@ def write(table: str, data: pl.DataFrame, path: Path) -> None:
     Raises TsrError naming file, column, row key and reason; nothing is written then.
     """
     checked = validate(table, data, path).sort(contract(table)["key"])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(path) as beside:
         checked.write_parquet(beside, compression="zstd", compression_level=3, statistics=True, row_group_size=100_000)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def read(table: str, path: Path) -> pl.DataFrame:
     """Read and validate a table. Raises TsrError for a missing, broken or foreign file."""
-    if not path.exists():
+    if not path.is_file():
         raise TsrError(f"{path}: no such file; expected a table of {table}")
     try:
         data = pl.read_parquet(path, hive_partitioning=False)

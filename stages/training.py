@@ -6,6 +6,7 @@ from typing import Any
 import polars as pl
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from stages.files import write_text
 from stages.progress import Advance
 
 # TRL 1.16 defaults that a CPU cannot use are switched off; nothing is saved or sent anywhere by the trainer.
@@ -48,5 +49,4 @@ def write_curve(log_history: list[dict[str, float]], columns: dict[str, str], pa
     """Write the logged steps as CSV: `step` and `columns` (logged name -> column name). No times."""
     steps = [entry for entry in log_history if "loss" in entry]
     rows = [{"step": int(e["step"])} | {name: round(e[key], 6) for key, name in columns.items()} for e in steps]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pl.DataFrame(rows).write_csv(path)
+    write_text(pl.DataFrame(rows).write_csv(), path)

@@ -16,7 +16,7 @@ from stages.pair import make_pairs
 from stages.params import Params
 from stages.parsing import load_parser
 from stages.progress import progress
-from stages.score import score
+from stages.score import check_votes, score
 
 Row = dict[str, Any]
 
@@ -24,9 +24,10 @@ Row = dict[str, Any]
 def run(params: Params, *, partial: bool = False) -> None:
     """Print what is wrong, one line each; raise TsrError if anything is. `partial` lets outputs be absent."""
     planned = plan.check_agrees(params.arms)
-    wrong = list(check_hashes(partial=partial))
+    wrong = list(check_hashes(planned, partial=partial))
     checks = [
         *((check_generations, row) for row in planned["answers"].values()),
+        *((check_evaluation, row) for row in planned["models"].values()),
         *((check_scores, row) for row in planned["judges"].values()),
         *((check_pairs, row | {"name": name}) for name, row in planned["learns"].items()),
     ]
@@ -45,9 +46,13 @@ def run(params: Params, *, partial: bool = False) -> None:
     print(f"verify: all outputs match {lockfile.LOCK_FILE}, and {len(checks)} tables agree with each other")
 
 
-def check_hashes(*, partial: bool) -> Iterator[str]:
-    """Compare every output's bytes with dvc.lock."""
+def check_hashes(planned: dict[str, Any], *, partial: bool) -> Iterator[str]:
+    """Compare every planned output's bytes with dvc.lock; DVC keeps entries of removed rows there."""
+    rows = {key for table in ("answers", "judges", "learns", "models") for key in planned[table]}
     for out in lockfile.outputs():
+        _, _, key = out.stage.partition("@")
+        if key and key not in rows:
+            continue
         if not out.path.exists():
             if not partial:
                 yield f"{out.path}: absent; {lockfile.LOCK_FILE} has it from stage {out.stage}"
@@ -57,15 +62,36 @@ def check_hashes(*, partial: bool) -> Iterator[str]:
 
 def check_generations(params: Params, row: Row) -> Iterator[str]:
     """K responses to each prompt of the split, from the weights that are in the model's folder."""
-    path = paths.generations(row["model"], row["split"])
+    yield from _wrong_answers(row["model"], row["split"], params.block.generate.samples)
+
+
+def check_evaluation(params: Params, row: Row) -> Iterator[str]:
+    """K responses to each held-out prompt, and the votes on each fixed response, from the model's weights."""
+    model = row["model"]
+    yield from _wrong_answers(model, "eval", params.block.evaluate.samples)
+    path = paths.judgments(model, paths.WORLD, "fixed")
+    judgments = tables.read("judgments", path)
+    check_votes(
+        params.block.judge.votes,
+        tables.read("generations", paths.generations(paths.WORLD, "fixed")),
+        judgments,
+        str(path),
+    )
+    yield from _wrong_hash(path, "judge_hash", judgments["judge_hash"], model)
+
+
+def _wrong_answers(model: str, split: str, samples: int) -> Iterator[str]:
+    path = paths.generations(model, split)
     generations = tables.read("generations", path)
-    prompts = tables.read("prompts", paths.prompts(row["split"]))
+    prompts = tables.read("prompts", paths.prompts(split))
     counts = prompts.select("prompt_id").join(
         generations.group_by("prompt_id").len(), on="prompt_id", how="full", coalesce=True
     )
-    for pid, count in counts.filter(pl.col("len").fill_null(0) != params.block.generate.samples).iter_rows():
-        yield f"{path}: prompt {pid} has {count or 0} responses; expected {params.block.generate.samples}"
-    yield from _wrong_hash(path, "model_hash", generations["model_hash"], row["model"])
+    for pid, count in counts.filter(pl.col("len").fill_null(0) != samples).sort("prompt_id").iter_rows():
+        yield f"{path}: prompt {pid} has {count or 0} responses; expected {samples}"
+    if foreign := set(generations["prompt_id"]) - set(prompts["prompt_id"]):
+        yield f"{path}: prompt {min(foreign)} is not in split {split}; {len(foreign)} are like that"
+    yield from _wrong_hash(path, "model_hash", generations["model_hash"], model)
 
 
 def check_scores(params: Params, row: Row) -> Iterator[str]:
@@ -73,10 +99,7 @@ def check_scores(params: Params, row: Row) -> Iterator[str]:
     where = (row["judge"], row["model"], row["split"])
     generations = tables.read("generations", paths.generations(row["model"], row["split"]))
     judgments = tables.read("judgments", paths.judgments(*where))
-    foreign = judgments.join(generations, on="generation_id", how="anti")
-    if foreign.height:
-        first = foreign["generation_id"][0]
-        yield f"{paths.judgments(*where)}: {foreign.height} votes on unknown generations, first {first}"
+    check_votes(params.block.judge.votes, generations, judgments, str(paths.judgments(*where)))
     again = score(load_parser(params.block.judge.rubric), row["judge"], generations, judgments)
     kept = tables.read("scores", paths.scores(*where))
     yield from _differences(str(paths.scores(*where)), "generation_id", kept, again, "the votes give")

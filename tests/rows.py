@@ -66,7 +66,6 @@ def generations(ids: list[str], **columns: Any) -> pl.DataFrame:
         "model": "M0",
         "model_hash": "h",
         "prompt_id": "p",
-        "sample_id": 0,
         "seed": 1,
         "response": "r",
         "finish_reason": "stop",
@@ -75,7 +74,9 @@ def generations(ids: list[str], **columns: Any) -> pl.DataFrame:
         "logprob_sum": -1.0,
         "backend": "none",
     }
-    return tables.frame("generations", [{"generation_id": gid} | base | columns for gid in ids])
+    return tables.frame(
+        "generations", [{"generation_id": gid, "sample_id": n} | base | columns for n, gid in enumerate(ids)]
+    )
 
 
 def judgments(raw: dict[str, list[str]]) -> pl.DataFrame:
@@ -104,6 +105,6 @@ def judgments(raw: dict[str, list[str]]) -> pl.DataFrame:
 
 def sampled(folder: Path, ids: list[str], samples: int = 3, seed: int = 7) -> dict[tuple[str, int], Row]:
     """Generation rows by prompt and sample."""
-    how = Generate(temperature=0.8, top_p=1.0, max_new_tokens=6, tile_rows=8, samples=samples)
-    made = generate(seed, how, "M0", prompts(ids), load_backend(folder, how.tile_rows))
+    how = Generate(temperature=0.8, top_p=1.0, max_new_tokens=6, samples=samples)
+    made = generate(seed, how, "M0", prompts(ids), load_backend(folder, 8))
     return {(row["prompt_id"], row["sample_id"]): row for row in made.to_dicts()}

@@ -22,8 +22,9 @@ TINY = {
     },
     "base": {"hidden_size": 32, "heads": 2, "context": 512, "init_std": 0.3},
     "sft": {"steps": 2, "batch_size": 4, "warmup_steps": 0},
-    "generate": {"samples": 6, "max_new_tokens": 24, "tile_rows": 16},
-    "judge": {"max_new_tokens": 4, "tile_rows": 16},
+    "backend": {"tile_rows": 16},
+    "generate": {"samples": 6, "max_new_tokens": 24},
+    "judge": {"max_new_tokens": 4},
     "dpo": {"learning_rate": 1.0e-2, "batch_size": 4},
     "measure": {"gradient_pairs": 2},
 }
@@ -82,7 +83,7 @@ def speak(judge: str, model: str, split: str) -> None:
     path = paths.judgments(judge, model, split)
     babble = tables.read("judgments", path)
     replies = [f"a+ b- ={int(gid, 16) % 6}" for gid in babble["generation_id"]]
-    tables.write("judgments", babble.with_columns(raw=pl.Series(replies)), path)
+    tables.write("judgments", babble.with_columns(raw=pl.Series(replies), finish_reason=pl.lit("stop")), path)
 
 
 def make_run(folder: Path) -> Run:

@@ -132,15 +132,14 @@ def test_the_template_and_the_tokenizer_are_part_of_the_hash(make_model: MakeMod
     assert models.model_hash(folder) != before
 
 
-def test_sampling_parameters_are_part_of_the_id_and_tile_rows_are_not(tiny: Path) -> None:
-    how = Generate(temperature=0.8, top_p=1.0, max_new_tokens=6, tile_rows=8, samples=1)
-    changes = [{}, {"temperature": 0.7}, {"top_p": 0.9}, {"max_new_tokens": 5}, {"tile_rows": 16}]
+def test_sampling_parameters_are_part_of_the_id(tiny: Path) -> None:
+    how = Generate(temperature=0.8, top_p=1.0, max_new_tokens=6, samples=1)
+    changes = [{}, {"temperature": 0.7}, {"top_p": 0.9}, {"max_new_tokens": 5}]
     ids = [
         generate(7, how.model_copy(update=change), "M0", prompts(["abc"]), load_backend(tiny, 8))["generation_id"][0]
         for change in changes
     ]
     assert len(set(ids)) == 4
-    assert ids[4] == ids[0]
 
 
 def test_a_prompt_beyond_the_context_is_one_line(make_model: MakeModel) -> None:
@@ -151,7 +150,7 @@ def test_a_prompt_beyond_the_context_is_one_line(make_model: MakeModel) -> None:
 
 
 def test_a_folder_without_a_model_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(TsrError, match=r"no \*\.safetensors in it"):
+    with pytest.raises(TsrError, match=r"no .* in it"):
         load_backend(tmp_path, 8)
     with pytest.raises(TsrError, match="no such model folder"):
         models.load_tokenizer(tmp_path / "none")

@@ -55,6 +55,7 @@ BAD: dict[str, tuple[Any, list[str]]] = {
     "null key": (set_first("generation_id", None), ["'generation_id'", "null"]),
     "NaN": (set_first("logprob_sum", math.nan), ["'logprob_sum'", "finite", "generation_id=a", "nan"]),
     "infinite": (set_first("logprob_sum", -math.inf), ["'logprob_sum'", "finite", "generation_id=a"]),
+    "same sample": (set_first("sample_id", 1), ["model+prompt_id+sample_id", "2 rows"]),
     "below the minimum": (set_first("sample_id", -1), ["'sample_id'", "min 0", "generation_id=a", "-1"]),
     "above the maximum": (set_first("logprob_sum", 0.5), ["'logprob_sum'", "max 0.0", "generation_id=a", "0.5"]),
     "not in the list": (set_first("finish_reason", "eos"), ["'finish_reason'", "stop", "generation_id=a", "eos"]),
@@ -113,7 +114,11 @@ def test_a_crash_while_writing_leaves_the_old_file(tmp_path: Path, monkeypatch: 
 @given(order=st.permutations("abcdef"), columns=st.permutations(list(tables.schema("generations"))))
 def test_equal_content_has_equal_bytes(order: list[str], columns: list[str], tmp_path: Path) -> None:
     tables.write("generations", generations(list("abcdef")), tmp_path / "one.parquet")
-    tables.write("generations", generations(order).select(columns), tmp_path / "two.parquet")
+    tables.write(
+        "generations",
+        generations(list("abcdef"))[["abcdef".index(name) for name in order]].select(columns),
+        tmp_path / "two.parquet",
+    )
     assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "two.parquet").read_bytes()
 
 

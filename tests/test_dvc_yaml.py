@@ -15,7 +15,7 @@ from stages.params import Profile
 # All but the report, which is cheap, reads all tables and prints whole blocks of params.
 MAKERS = [name for name in STAGES if name != "report"]
 # Say what is wrong, show progress, read params, name paths: no result depends on them.
-NEUTRAL = {"errors", "progress", "params", "paths", "cli", "plan", "drops"}
+NEUTRAL = {"errors", "progress", "params", "paths", "cli", "plan", "drops", "files"}
 # Found by name at run time: the rubric that the profile in force names.
 BY_NAME = {"stages/asking.py": "ask.py", "stages/parsing.py": "parse.py"}
 RUBRICS = {PARAMS[key]["judge"]["rubric"] for key in PARAMS if key not in ("seed", "profile", "arms")}

@@ -18,7 +18,7 @@ from stages.params import Judge, Pair
 from stages.parsing import load_parser
 from stages.score import score
 
-JUDGE = Judge(temperature=0.0, top_p=1.0, max_new_tokens=4, tile_rows=8, rubric="micro", votes=1)
+JUDGE = Judge(temperature=0.0, top_p=1.0, max_new_tokens=4, rubric="micro", votes=1)
 STRATEGIES = ["self_rewarding", "anchored_rejection", "future_guided"]
 
 

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from rows import generations, judgments
 
 from stages.asking import load_ask, rubric_hash
-from stages.parsing import load_parser, parse_all
+from stages.errors import TsrError
+from stages.parsing import load_parser, read_votes
 from stages.rubrics.micro.parse import HIGH, LOW, parse
-from stages.score import score
+from stages.score import check_votes, score
 
 NEAT = "l+ j+ u- u+ f+ o+ ="
 
@@ -81,7 +82,7 @@ class Wild:
 
 
 def test_out_of_range_is_null_not_clipped() -> None:
-    values = parse_all(Wild(), pl.Series(["-1", "0", "5", "5.5", "nan", "inf", ""]))
+    values = read_votes(Wild(), judgments({"g": ["-1", "0", "5", "5.5", "nan", "inf", ""]}))["value"]
     assert values.to_list() == [None, 0.0, 5.0, None, None, None, None]
 
 
@@ -123,3 +124,18 @@ def test_the_rubrics_hash_is_of_the_question_not_of_the_parser(tmp_path: Path, m
     assert rubric_hash("micro") == before
     (folder / "ask.py").write_text("two")
     assert rubric_hash("micro") != before
+
+
+def test_a_reply_that_was_cut_off_has_no_score() -> None:
+    """The digit may have been the first of two."""
+    cut = judgments({"g": [f"{NEAT}5"]}).with_columns(finish_reason=pl.lit("length"))
+    assert read_votes(load_parser("micro"), cut)["value"].to_list() == [None]
+
+
+def test_lost_and_foreign_votes_are_refused() -> None:
+    made, votes = generations(["a", "b"]), judgments({"a": ["", ""], "b": ["", ""]})
+    check_votes(2, made, votes, "here")
+    with pytest.raises(TsrError, match="here: vote 1 on generation b is missing; 1 votes are like that"):
+        check_votes(2, made, votes.filter((pl.col("generation_id") == "a") | (pl.col("vote_id") == 0)), "here")
+    with pytest.raises(TsrError, match="here: vote 0 on generation b should not be there; 2 votes"):
+        check_votes(2, generations(["a"]), votes, "here")

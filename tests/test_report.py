@@ -68,7 +68,7 @@ def test_told_names_the_bar_and_has_no_minus_zero():
 
 def test_findings_name_what_did_not_run():
     sr = {"gap": [Estimate(2.0, 0.1), Estimate(1.0, 0.1)], "cosine": [Estimate(0.5, 0.01)]}
-    found = {f.claim: f for f in findings(Facts({"sr": sr}, {"sr": ["M0", "sr-1", "sr-2"]}, {}))}
+    found = {f.claim: f for f in findings(Facts({"sr": sr}, {"sr": ["M0", "sr-1", "sr-2"]}, {}, {}))}
     assert found["Self-Rewarding's judged gap shrinks over the rounds"].verdict == SUPPORTED
     assert found["TSR keeps the judged gap"].verdict == NOT_TESTED
     assert "one round" in found["In Self-Rewarding the cosine of chosen and rejected rises"].text
@@ -80,7 +80,7 @@ def test_findings_name_what_did_not_run():
 def test_contrary_is_said():
     lines = {"sr": ["M0", "sr-1", "sr-2"], "tsr": ["M0", "tsr-1"]}
     ahead = dict.fromkeys(comparisons(lines), Estimate(-1.0, 0.1))
-    found = {f.claim: f.verdict for f in findings(Facts({}, lines, ahead))}
+    found = {f.claim: f.verdict for f in findings(Facts({}, lines, ahead, {"sr": 100, "tsr": 150}))}
     assert found["TSR after its 1 round beats Self-Rewarding after its 2 rounds"] == CONTRARY
 
 
@@ -91,8 +91,9 @@ def test_asides_speak_only_where_there_is_something_to_say():
     )
     assert best_round("SR", ["M0", "a"], [1.0, 3.0]) == ""
     assert best_round("SR", ["M0", "a"], [None, None]) == ""
-    assert "no clear change" in judge_drift("SR", [0.8, 0.7, None], [Estimate(0.8, 0.02), Estimate(0.79, 0.02)])
-    assert judge_drift("SR", [0.8], [Estimate(0.8, 0.02)]) == ""
+    assert "no clear change" in judge_drift("SR", [0.8, 0.7, None], [0.8, 0.79], Estimate(-0.01, 0.02))
+    assert "itself changed" in judge_drift("SR", [0.8, 0.7], [0.8, 0.7], Estimate(-0.1, 0.02))
+    assert judge_drift("SR", [0.8], [0.8], None) == ""
 
 
 @pytest.mark.parametrize(("text", "other"), list(product(["", "abc", "abd", "xabcx", "a\nb"], repeat=2)))
@@ -195,12 +196,15 @@ def make_round(settings: params.Profile, name: str, row: plan.Learn, prompts: pl
     tables.write("dropped", dropped, paths.dropped(name))
     tables.write("measures", measures, paths.measures(name))
     numbers = measure.summary(pairs, dropped, measures, candidates, truth)
-    write_json(numbers | {"tokens_trained": 100, "grad_norm": 1.0}, paths.measures_json(name))
+    write_json(
+        numbers | {"tokens_generated": 9, "tokens_judged": 9, "tokens_trained": 100, "grad_norm": 1.0},
+        paths.measures_json(name),
+    )
 
 
 def outputs() -> dict[str, bytes]:
     """Return what the report wrote; not what it read."""
-    found = [Path("reports/index.html"), Path("reports/metrics.json"), *sorted(Path("reports/plots").iterdir())]
+    found = [Path("reports/index.html"), *sorted(Path("reports").glob("*/*.*"))]
     return {str(path): path.read_bytes() for path in found}
 
 
@@ -260,5 +264,5 @@ def test_what_an_arm_rests_on():
     assert homes(rows)["tsr-f2"] == ("tsr", 2)
     assert homes(rows)["sr-1"] == ("sr", 1)
     sides = [side_of(rows["learns"]["tsr-2"], model) for model in ("tsr-1", "M0", "tsr-f2")]
-    assert sides == ["own", "past", "future"]
+    assert sides == ["own", "anchor", "future"]
     assert side_of(rows["learns"]["sr-1"], "M0") == "own"

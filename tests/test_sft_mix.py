@@ -1,8 +1,12 @@
 """The order in which M0 sees its examples."""
 
+from pathlib import Path
+
 import polars as pl
+import pytest
 from rows import prompts
 
+from stages.errors import TsrError
 from stages.params import Sft
 from stages.sft import mix
 
@@ -31,3 +35,14 @@ def test_the_seed_decides_the_order() -> None:
 def test_one_kind_alone() -> None:
     only = SETTINGS.model_copy(update={"ift_share": 0.0})
     assert set(mix(7, IFT.clear(), EFT, only)["split"]) == {"eft"}
+
+
+def test_examples_without_an_answer_are_refused() -> None:
+    from stages.sft import check_examples
+
+    good = pl.DataFrame({"prompt_id": ["p", "q"], "reference": ["a", "b"]})
+    check_examples(good, Path("ift"))
+    with pytest.raises(TsrError, match="ift: no rows"):
+        check_examples(good.clear(), Path("ift"))
+    with pytest.raises(TsrError, match="ift: column 'reference' is null in 1 rows, first prompt_id=q"):
+        check_examples(good.with_columns(reference=pl.Series(["a", None])), Path("ift"))

@@ -15,7 +15,7 @@ from stages.params import Pair
 from stages.sqlrun import SQL, connect, run_file
 
 STRATEGIES = sorted((SQL / "strategies").glob("*.sql"))
-FILES = sorted(path for path in SQL.rglob("*.sql") if "report" not in path.relative_to(SQL).parts)
+FILES = sorted(SQL.rglob("*.sql"))
 OTHERS = [path for path in FILES if path not in STRATEGIES]
 
 
@@ -107,6 +107,16 @@ BAD = {
     "missing": ("select prompt_id, '' as chosen_id, '' as rejected_id from prompts where false", "gave no row"),
     "columns": ("select prompt_id, '' as chosen_id from prompts", "expected prompt_id, chosen_id, rejected_id"),
     "syntax": ("select prompt_id frm prompts", "syntax error"),
+    "foreign": (
+        "select unnest(['p', 'q', 'x']) as prompt_id, null as chosen_id, null as rejected_id",
+        "no prompt of",
+    ),
+    "shifted": ("select prompt_id, 'b' as chosen_id, 'a' as rejected_id from prompts", "chosen_id b is no finished"),
+    "unscored": (
+        "select prompt_id, null as chosen_id, 'n' as rejected_id from prompts",
+        "rejected_id n is no finished",
+    ),
+    "cut": ("select prompt_id, null as chosen_id, 'c' as rejected_id from prompts", "rejected_id c is no finished"),
     "unbound": ("select $nobody as prompt_id from prompts", "no value for parameter $nobody"),
 }
 
@@ -117,9 +127,15 @@ def test_a_bad_strategy_is_refused_in_one_line(kind: str, tmp_path: Path, monkey
     (tmp_path / "strategies").mkdir()
     (tmp_path / "strategies" / "bad.sql").write_text(BAD[kind][0])
     monkeypatch.setattr("stages.pair.SQL", tmp_path)
-    given = candidates([{"prompt": "p", "role": "own", "id": "a", "score": 1}])
+    own = [
+        {"prompt": "p", "role": "own", "id": "a", "score": 1},
+        {"prompt": "p", "role": "own", "id": "n", "score": None},
+        {"prompt": "p", "role": "own", "id": "c", "score": 0, "finish": "length"},
+    ]
+    other = {"prompt": "q", "role": "own", "id": "b", "score": 5}
+    given = candidates([*own, other])
     with pytest.raises(TsrError, match=r"bad\.sql: ") as refused:
-        make_pairs(Pair(min_gap=0.0), "m", "bad", prompts(["p"]), given)
+        make_pairs(Pair(min_gap=0.0), "m", "bad", prompts(["p", "q"]), given)
     assert BAD[kind][1] in str(refused.value)
     assert "\n" not in str(refused.value)
 

@@ -3,7 +3,7 @@
 Each takes numbers and returns a sentence, or an empty string where there is nothing to say.
 """
 
-from stages.reporting.verdicts import NBSP, Estimate, is_clear, minus, number
+from stages.reporting.verdicts import NBSP, Estimate, is_clear, number
 
 
 def one_seed(seed: int) -> str:
@@ -35,17 +35,19 @@ def best_round(arm: str, models: list[str], scores: list[float | None]) -> str:
     return f"{arm} is best after round {-position} ({best}, {number(score)}) and ends at {number(last)} ({models[-1]})."
 
 
-def judge_drift(arm: str, candidates: list[float | None], fixed: list[Estimate]) -> str:
-    """Say how an arm's judges change, on their own round's candidates and on responses that never change."""
-    seen = [value for value in candidates if value is not None]
-    if len(seen) < 2 or len(fixed) < 2:
+def judge_drift(arm: str, candidates: list[float | None], fixed: list[float | None], change: Estimate | None) -> str:
+    """Say how an arm's judges change, on their own round's candidates and on responses that never change.
+
+    `change` is the paired difference of the last and the first judge on the fixed responses.
+    """
+    seen, same = ([value for value in values if value is not None] for values in (candidates, fixed))
+    if len(seen) < 2 or len(same) < 2 or change is None:
         return ""
-    change = minus(fixed[-1], fixed[0])
     drift = "the judge itself changed" if is_clear(change) else "no clear change of the judge itself"
     return (
         f"{arm}: the judge agrees exactly with the truth on {percent(seen[0])} of the first round's candidates and on "
-        f"{percent(seen[-1])} of the last round's; on the fixed responses, {percent(fixed[0].value)} before training "
-        f"and {percent(fixed[-1].value)} after it ({drift})."
+        f"{percent(seen[-1])} of the last round's, of every side that the arm uses; on the fixed responses, "
+        f"{percent(same[0])} before training and {percent(same[-1])} after it ({drift})."
     )
 
 

@@ -3,7 +3,7 @@
 from stages.reporting.charts import INK, REASON_GREYS, Row, Spec, look, spec
 from stages.reporting.report_tables import KEPT
 
-SIDE_LOOKS = {"past": ("#555555", "square"), "future": ("#111111", "triangle-up")}
+SIDE_LOOKS = {"anchor": ("#555555", "square"), "future": ("#111111", "triangle-up")}
 
 
 def reason_colours(rows: list[Row]) -> dict[str, str]:

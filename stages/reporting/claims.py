@@ -4,9 +4,23 @@ Every word here is chosen by numbers; an arm that did not run gives `not tested`
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from stages.reporting.verdicts import NBSP, NOT_TESTED, Estimate, falls, keeps, minus, plus_minus, rises, told
+from stages.reporting.verdicts import (
+    CONTRARY,
+    NBSP,
+    NOT_SUPPORTED,
+    NOT_TESTED,
+    SUPPORTED,
+    Estimate,
+    falls,
+    keeps,
+    minus,
+    number,
+    plus_minus,
+    rises,
+    told,
+)
 
 GAPS = {"gap": "judged gap", "true_gap": "true gap"}
 
@@ -16,12 +30,14 @@ class Facts:
     """What a run measured.
 
     `series[arm][measure]` has one estimate a round; `lines[arm]` the model versions from M0 on;
-    `ahead[model, other]` is the paired difference of their true scores (empty without ground truth).
+    `ahead[model, other]` is the paired difference of their true scores (empty without ground truth);
+    `tokens[arm]` is what all its rounds took.
     """
 
     series: dict[str, dict[str, list[Estimate]]]
     lines: dict[str, list[str]]
     ahead: dict[tuple[str, str], Estimate]
+    tokens: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -58,6 +74,31 @@ def findings(facts: Facts) -> list[Finding]:
         _shift(facts, "gradient_distance", "gradient distance of chosen and rejected", "fades", falls, 1),
         *_quality(facts),
     ]
+
+
+def paragraph(found: list[Finding]) -> str:
+    """Return the findings in one plain paragraph: what this run supports, and what it does not."""
+    openings = (
+        (SUPPORTED, "This run supports"),
+        (NOT_SUPPORTED, "It does not support"),
+        (CONTRARY, "It speaks against"),
+        (NOT_TESTED, "It does not test"),
+    )
+    told = []
+    for verdict, opening in openings:
+        claims = [f"that {_inner(f.claim)}" for f in found if f.verdict == verdict]
+        if claims:
+            told.append(f"{opening} {_listed(claims)}.")
+    return " ".join(told)
+
+
+def _inner(claim: str) -> str:
+    """Return a claim as it stands inside a sentence."""
+    return claim[0].lower() + claim[1:] if claim.startswith(("In ", "The ")) else claim
+
+
+def _listed(parts: list[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
 def _changes(facts: Facts, arm: str, claim: str, verdict: Callable[[Estimate], str]) -> list[Finding]:
@@ -129,7 +170,9 @@ def _arm_ahead(facts: Facts, arm: str, other: str, claim: str, *, last: bool) ->
         return Finding(claim.format("last round", "last round"), NOT_TESTED, f"It needs {missing}, which did not run.")
     pair = (facts.lines[arm][-1], facts.lines[other][-1]) if last else _same_round(facts.lines, arm, other)
     counts = [_rounds(len(facts.lines[name]) - 1) for name in (arm, other)]
-    return _ahead(facts, claim.format(*counts), *pair)
+    found = _ahead(facts, claim.format(*counts), *pair)
+    cost = facts.tokens[arm] / facts.tokens[other]
+    return replace(found, text=f"{found.text} All its rounds take {number(cost)} times the tokens.") if last else found
 
 
 def _rounds(count: int) -> str:

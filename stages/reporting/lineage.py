@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
+from stages.paths import ROLES
+
 Plan = dict[str, Any]
-SIDES = {"own": "own", "anchor": "past", "future": "future"}  # the plan's column -> the word for readers
-_ROLES = ("policy", "judge", "own", "anchor", "future")
 
 
 @dataclass(frozen=True)
@@ -54,14 +54,13 @@ def ancestors(plan: Plan, name: str) -> list[str]:
         model = open_ends.pop()
         if model in plan["learns"] and model not in found:
             found.add(model)
-            open_ends += [plan["learns"][model][role] for role in _ROLES]
+            open_ends += [plan["learns"][model][role] for role in ("policy", "judge", *ROLES)]
     return [model for model in plan["learns"] if model in found]
 
 
 def side_models(row: dict[str, Any]) -> dict[str, str]:
     """Return side -> model version that answers for it; a side whose model is the current one is left out."""
-    sides = {word: str(row[column]) for column, word in SIDES.items()}
-    return {side: model for side, model in sides.items() if side == "own" or model != sides["own"]}
+    return {role: str(row[role]) for role in ROLES if role == "own" or row[role] != row["own"]}
 
 
 def side_of(row: dict[str, Any], model: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 from stages.params import Params
 from stages.reporting import asides, chart_bars, report_tables
 from stages.reporting.charts import look
-from stages.reporting.claims import findings
+from stages.reporting.claims import findings, paragraph
 from stages.reporting.figures import all_figures, name_of
 from stages.reporting.lineage import future_of, homes
 from stages.reporting.report_data import Row, RunData
@@ -57,6 +57,7 @@ def context(params: Params, run: RunData) -> dict[str, Any]:
         "summary": [summary_row(run, arm) for arm in run.plan["lines"]],
         "first": _true_score(run, "M0"),
         "findings": found,
+        "paragraph": paragraph(found),
         "marks": _MARKS,
         "counts": [(word, sum(f.verdict == word for f in found)) for word in _MARKS],
         "asides": sentences(params, run),
@@ -136,11 +137,11 @@ def training_row(run: RunData, name: str) -> Row:
         "policy": row["policy"],
         "strategy": row["strategy"],
         "split": row["split"],
-        "past": row["anchor"] if row["anchor"] != row["own"] else "",
+        "anchor": row["anchor"] if row["anchor"] != row["own"] else "",
         "future": future_of(row) or "",
         "pairs": rounds["pairs"],
         "from_future": asides.percent(_share(origins["chosen"], "future")),
-        "from_past": asides.percent(_share(origins["rejected"], "anchor")),
+        "from_anchor": asides.percent(_share(origins["rejected"], "anchor")),
         "true_score": _true_score(run, name),
     }
 
@@ -158,8 +159,10 @@ def sentences(params: Params, run: RunData) -> list[str]:
         found.append(asides.best_round(name_of(arm), line, [run.models[model].get("true_score") for model in line]))
     for arm in lines:
         rows = [row for row in report_tables.judge(run) if row["arm"] == arm]
-        fixed = [Estimate(row["on_fixed"], row["on_fixed_se"]) for row in rows if row["on_fixed"] is not None]
-        found.append(asides.judge_drift(name_of(arm), [row["on_candidates"] for row in rows], fixed))
+        candidates, fixed = ([row[where] for row in rows] for where in ("on_candidates", "on_fixed"))
+        found.append(
+            asides.judge_drift(name_of(arm), candidates, fixed, run.drift.get((lines[arm][-1], lines[arm][0])))
+        )
     wrong = {name_of(arm): [run.pairs[model]["upside_down"] for model in line[1:]] for arm, line in lines.items()}
     last = {arm: max(row["total"] for row in run.compute if row["arm"] == arm) for arm in lines}
     found.append(asides.upside_down(wrong))

@@ -10,7 +10,7 @@ import polars as pl
 from stages import paths, plan, tables
 from stages.errors import TsrError
 from stages.params import Params
-from stages.parsing import load_parser, parse_all
+from stages.parsing import load_parser, read_votes
 from stages.reporting import lineage
 from stages.reporting.claims import comparisons
 from stages.reporting.verdicts import Estimate
@@ -21,7 +21,8 @@ Row = dict[str, Any]
 QUERIES = SQL / "report"
 EXAMPLES = 20
 _ROUND_KEYS = (
-    *("pairs", "prompts", "yield", "dropped_for", "chosen_from", "rejected_from", "tokens_trained"),
+    *("pairs", "prompts", "yield", "dropped_for", "chosen_from", "rejected_from"),
+    *("tokens_generated", "tokens_judged", "tokens_trained"),
     *("judge_agreement", "judge_bias", "accuracy", "grad_norm"),
 )
 _MODEL_KEYS = ("true_score", "true_score_se", "finished")
@@ -37,6 +38,7 @@ class RunData:
     pairs: dict[str, Row]
     fixed: dict[str, Row]
     ahead: dict[tuple[str, str], Estimate]
+    drift: dict[tuple[str, str], Estimate]
     scores: list[Row]
     compute: list[Row]
     examples: list[Row]
@@ -66,7 +68,8 @@ def read_run(params: Params) -> RunData:
             models=models,
             pairs=_by(run_file(db, QUERIES / "pairs.sql", {"pair_rows": pair_rows}, {}), "model"),
             fixed=_by(run_file(db, QUERIES / "fixed.sql", {"judged": fixed}, {}), "judge"),
-            ahead=_ahead(run_file(db, QUERIES / "paired.sql", {"answers": answers, "comparisons": wanted}, {})),
+            ahead=_differences(run_file(db, QUERIES / "paired.sql", {"answers": answers, "comparisons": wanted}, {})),
+            drift=_differences(run_file(db, QUERIES / "drift.sql", {"judged": fixed, "comparisons": wanted}, {})),
             scores=run_file(db, QUERIES / "scores.sql", _score_frames(rows), {}).to_dicts(),
             compute=run_file(db, QUERIES / "compute.sql", _compute_frames(rows, rounds), {}).to_dicts(),
             examples=_examples(db, rows, pair_rows),
@@ -119,13 +122,13 @@ def _fixed_scores(db: Any, params: Params, models: list[str]) -> pl.DataFrame:
     scored = []
     for name in models:
         judged = tables.read("judgments", paths.judgments(name, paths.WORLD, "fixed"))
-        votes = judged.select("generation_id", "vote_id", value=parse_all(parser, judged["raw"]))
-        scored.append(run_file(db, SQL / "scores.sql", {"generations": fixed, "votes": votes}, {"judge": name}))
+        frames = {"generations": fixed, "votes": read_votes(parser, judged)}
+        scored.append(run_file(db, SQL / "scores.sql", frames, {"judge": name}))
     joined = pl.concat(scored).join(truth, on="generation_id", how="left")
     return joined.select("judge", "generation_id", "score", "truth").sort("judge", "generation_id")
 
 
-def _ahead(frame: pl.DataFrame) -> dict[tuple[str, str], Estimate]:
+def _differences(frame: pl.DataFrame) -> dict[tuple[str, str], Estimate]:
     return {(row["model"], row["other"]): Estimate(row["difference"], row["se"]) for row in frame.to_dicts()}
 
 

@@ -1,7 +1,5 @@
 """Tidy tables of a run: one for each group of plots, the metrics for `dvc metrics`, the facts for the claims."""
 
-from typing import Any
-
 from stages.reporting.claims import Facts
 from stages.reporting.lineage import homes, steps
 from stages.reporting.report_data import Row, RunData
@@ -106,36 +104,25 @@ def compute(run: RunData) -> list[Row]:
     return sorted(rows, key=lambda row: (order.index(row["arm"]), row["round"]))
 
 
-def metrics(run: RunData) -> dict[str, Any]:
-    """Return arm -> round -> numbers, and model -> numbers, for `dvc metrics`."""
-    return {arm: _arm_metrics(run, arm) for arm in run.plan["lines"]} | {"models": _model_metrics(run)}
+def metrics(run: RunData) -> dict[str, Row]:
+    """Return one flat row a model version, for `dvc metrics`: its quality, and the round it learned from."""
+    return {name: _quality_of(run, name) | _round_of(run, name) for name in run.models}
 
 
-def _arm_metrics(run: RunData, arm: str) -> dict[str, Row]:
-    tokens = {row["round"]: row["total"] for row in run.compute if row["arm"] == arm}
-    found = {}
-    for step in (s for s in steps(run.plan) if s.arm == arm):
-        pairs, numbers = run.pairs[step.model], run.rounds[step.model]
-        found[str(step.round)] = {
-            "true_score": run.models[step.model].get("true_score"),
-            "judge_agreement": numbers["judge_agreement"],
-            "fixed_agreement": run.fixed[step.row["judge"]]["agreement"],
-            "yield": numbers["yield"],
-            "tokens": tokens[step.round],
-            **{name: pairs[name] for name in SERIES},
-        }
-    return found
-
-
-def _model_metrics(run: RunData) -> dict[str, Row]:
+def _quality_of(run: RunData, name: str) -> Row:
+    model = run.models[name]
     return {
-        name: {
-            "true_score": row.get("true_score"),
-            "true_score_se": row.get("true_score_se"),
-            "fixed_agreement": run.fixed[name]["agreement"],
-        }
-        for name, row in run.models.items()
+        "true_score": model.get("true_score"),
+        "true_score_se": model.get("true_score_se"),
+        "fixed_agreement": run.fixed[name]["agreement"],
     }
+
+
+def _round_of(run: RunData, name: str) -> Row:
+    if name not in run.rounds:
+        return {}
+    kept = ("yield", "judge_agreement", "grad_norm", "tokens_generated", "tokens_judged", "tokens_trained")
+    return {key: run.rounds[name][key] for key in kept} | {key: run.pairs[name][key] for key in SERIES}
 
 
 def facts(run: RunData) -> Facts:
@@ -147,4 +134,5 @@ def facts(run: RunData) -> Facts:
             if pairs[name] is not None:
                 estimate = Estimate(pairs[name], pairs[f"{name}_se"])
                 series.setdefault(step.arm, {}).setdefault(name, []).append(estimate)
-    return Facts(series, run.plan["lines"], run.ahead)
+    tokens = {arm: max(row["total"] for row in run.compute if row["arm"] == arm) for arm in run.plan["lines"]}
+    return Facts(series, run.plan["lines"], run.ahead, tokens)

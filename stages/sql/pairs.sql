@@ -49,8 +49,8 @@ joined as (
         end as reason
     from prompts as p
     left join chosen_rejected as x using (prompt_id)
-    left join texts as c on c.generation_id = x.chosen_id
-    left join texts as r on r.generation_id = x.rejected_id
+    left join texts as c on c.generation_id = x.chosen_id and c.prompt_id = p.prompt_id
+    left join texts as r on r.generation_id = x.rejected_id and r.prompt_id = p.prompt_id
     left join needed on needed.prompt_id = p.prompt_id
     left join present on present.prompt_id = p.prompt_id
 )

@@ -1,0 +1,134 @@
+"""verify's checks across tables, on tables that are each in order but do not fit together."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import polars as pl
+import pytest
+import yaml
+from small_run import Run
+
+from stages import params, paths, tables, verify
+from stages.errors import TsrError
+
+PLAN = yaml.safe_load((Path(__file__).parents[1] / "stages/plan.yaml").read_text())
+LEARN = PLAN["learns"]["sr-1"] | {"name": "sr-1"}
+JUDGE = PLAN["judges"]["M0.M0.r0"]
+ANSWER = PLAN["answers"]["M0.r0"]
+Check = Callable[[params.Params, verify.Row], Iterator[str]]
+
+
+def told(check: Check, row: verify.Row) -> str:
+    try:
+        return "\n".join(check(params.load(), row))
+    except TsrError as error:
+        return str(error)
+
+
+@pytest.fixture
+def spoil(run: Run) -> Iterator[Callable[[str, Path, pl.Expr], None]]:
+    """Change a table in a way that its own contract allows; put back afterwards."""
+    kept: dict[Path, bytes] = {}
+
+    def change(table: str, path: Path, change: pl.Expr | None) -> None:
+        kept.setdefault(path, path.read_bytes())
+        rows = tables.read(table, path)
+        tables.write(table, rows.slice(1) if change is None else rows.with_columns(change), path)
+
+    yield change
+    for path, content in kept.items():
+        path.write_bytes(content)
+
+
+def test_a_run_in_order_has_nothing_to_tell(run: Run) -> None:
+    for check, row in (
+        (verify.check_generations, ANSWER),
+        (verify.check_evaluation, {"model": "sr-1"}),
+        (verify.check_scores, JUDGE),
+        (verify.check_pairs, LEARN),
+    ):
+        assert told(check, row) == ""
+
+
+FIRST = pl.int_range(pl.len()) == 0
+SPOILT: dict[str, tuple[str, Path, pl.Expr | None, Check, verify.Row, str]] = {
+    "a response altered": (
+        "generations",
+        paths.generations("M0", "r0"),
+        pl.lit("altered").alias("response"),
+        verify.check_pairs,
+        LEARN,
+        "candidates give",
+    ),
+    "a response lost": (
+        "generations",
+        paths.generations("M0", "r0"),
+        None,
+        verify.check_generations,
+        ANSWER,
+        "has 5 responses; expected 6",
+    ),
+    "other weights": (
+        "generations",
+        paths.generations("sr-1", "eval"),
+        pl.lit("feedfeedfeedfeed").alias("model_hash"),
+        verify.check_evaluation,
+        {"model": "sr-1"},
+        "the weights in data/models/sr-1 have",
+    ),
+    "a vote lost": (
+        "judgments",
+        paths.judgments("M0", "M0", "r0"),
+        None,
+        verify.check_scores,
+        JUDGE,
+        "is missing; 1 votes",
+    ),
+    "a vote altered": (
+        "judgments",
+        paths.judgments("M0", "M0", "r0"),
+        pl.when(FIRST).then(pl.lit("a+ =3")).otherwise("raw").alias("raw"),
+        verify.check_scores,
+        JUDGE,
+        "the votes give 3.0",
+    ),
+    "a score altered": (
+        "scores",
+        paths.scores("M0", "M0", "r0"),
+        pl.when(FIRST).then(pl.lit(1.25)).otherwise("score").alias("score"),
+        verify.check_scores,
+        JUDGE,
+        "score is 1.25; the votes give",
+    ),
+    "a pair lost": (
+        "pairs",
+        paths.pairs("sr-1"),
+        None,
+        verify.check_pairs,
+        LEARN,
+        "is missing, by what the candidates give",
+    ),
+    "a pair's text altered": (
+        "pairs",
+        paths.pairs("sr-1"),
+        pl.col("rejected").alias("chosen"),
+        verify.check_pairs,
+        LEARN,
+        "chosen is",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", SPOILT)
+def test_what_does_not_fit_is_told(spoil: Callable[..., None], kind: str) -> None:
+    table, path, change, check, row, expected = SPOILT[kind]
+    spoil(table, path, change)
+    assert expected in told(check, row)
+
+
+def test_a_foreign_lock_file_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for text in ("stages: [1]", "[", "a: b", "stages: {x: {outs: [{path: p}]}}"):
+        Path("dvc.lock").write_text(text)
+        with pytest.raises(TsrError, match=r"^dvc\.lock: not a lock file of DVC: .*$"):
+            list(verify.check_hashes(PLAN, partial=False))
