@@ -4,13 +4,17 @@ Heavy imports happen inside the commands, so that `tsr --help` is quick.
 """
 
 import os
+import shutil
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stages.errors import TsrError
+
+if TYPE_CHECKING:
+    from stages.params import Params
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -26,12 +30,26 @@ Anchor = Annotated[str, typer.Option(help="Who answers as the past.")]
 Future = Annotated[str, typer.Option(help="Who answers as the future.")]
 
 
+def _params() -> "Params":
+    """Return params.yaml, having checked that the plan is the one that its arms give.
+
+    So a stale plan stops the first stage that runs, not the last.
+    """
+    from stages import params, plan
+
+    loaded = params.load()
+    plan.check_agrees(loaded.arms)
+    return loaded
+
+
 @app.command()
 def plan(
     check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if plan.yaml is out of date.")] = False,
+    prune: Annotated[bool, typer.Option("--prune", help="Delete the outputs that no row makes any more.")] = False,
 ) -> None:
     """Write stages/plan.yaml from the arms in params.yaml."""
     from stages import params, plan
+    from stages.leftovers import leftovers
 
     arms = params.load().arms
     if check:
@@ -41,41 +59,47 @@ def plan(
     plan.write(built)
     counts = f"{len(built.answers())} answers, {len(built.judges())} judgments, {len(built.learns)} trainings"
     typer.echo(f"{plan.PLAN_FILE}: {counts}")
+    stale = leftovers(built.as_dict())
+    for path in stale if prune else []:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if stale:
+        what = "deleted" if prune else "are still there; `tsr plan --prune` deletes them"
+        typer.echo(f"{len(stale)} outputs of rows that are no longer planned {what}, first {stale[0]}")
 
 
 @app.command()
 def prepare() -> None:
     """Stage: make prompts and supervised examples."""
-    from stages import params, prepare
+    from stages import prepare
 
-    loaded = params.load()
+    loaded = _params()
     prepare.run(loaded.seed, loaded.block.prepare)
 
 
 @app.command()
 def base() -> None:
     """Stage: make the base model and its tokenizer."""
-    from stages import base, params
+    from stages import base
 
-    loaded = params.load()
+    loaded = _params()
     base.run(loaded.seed, loaded.block.base)
 
 
 @app.command()
 def sft() -> None:
     """Stage: train M0 on answers and judgments."""
-    from stages import params, sft
+    from stages import sft
 
-    loaded = params.load()
+    loaded = _params()
     sft.run(loaded.seed, loaded.block.sft)
 
 
 @app.command()
 def generate(model: Model, split: Split) -> None:
     """Stage: sample a model version's responses to a prompt split."""
-    from stages import generate, params
+    from stages import generate
 
-    loaded = params.load()
+    loaded = _params()
     generate.run(loaded.seed, loaded.block, model, split)
 
 
@@ -83,19 +107,17 @@ def generate(model: Model, split: Split) -> None:
 def judge(judge: JudgeName, model: Model, split: Split) -> None:
     """Stage: let one model version judge another's responses."""
     from stages import judge as stage
-    from stages import params
 
-    loaded = params.load()
+    loaded = _params()
     stage.run(loaded.seed, loaded.block, judge, model, split)
 
 
 @app.command()
 def score(judge: JudgeName, model: Model, split: Split) -> None:
     """Stage: parse judgments into scores."""
-    from stages import params
     from stages import score as stage
 
-    stage.run(params.load().block.judge, judge, model, split)
+    stage.run(_params().block.judge, judge, model, split)
 
 
 @app.command()
@@ -110,19 +132,17 @@ def pair(
 ) -> None:
     """Stage: make preference pairs of the candidates."""
     from stages import pair as stage
-    from stages import params
     from stages.candidates import Sides
 
-    stage.run(params.load().block.pair, name, strategy, Sides(judge, split, own, anchor, future))
+    stage.run(_params().block.pair, name, strategy, Sides(judge, split, own, anchor, future))
 
 
 @app.command()
 def dpo(name: Learner, policy: Policy) -> None:
     """Stage: train a model version on its pairs."""
     from stages import dpo as stage
-    from stages import params
 
-    loaded = params.load()
+    loaded = _params()
     stage.run(loaded.seed, loaded.block.dpo, name, policy)
 
 
@@ -132,29 +152,26 @@ def measure(
 ) -> None:
     """Stage: measure one round's pairs and what was learned from them."""
     from stages import measure as stage
-    from stages import params
     from stages.candidates import Sides
 
-    stage.run(params.load().block, name, policy, Sides(judge, split, own, anchor, future))
+    stage.run(_params().block, name, policy, Sides(judge, split, own, anchor, future))
 
 
 @app.command()
 def evaluate(model: Model) -> None:
     """Stage: evaluate a model version on held-out prompts and the fixed judgments."""
     from stages import evaluate as stage
-    from stages import params
 
-    loaded = params.load()
+    loaded = _params()
     stage.run(loaded.seed, loaded.block, model)
 
 
 @app.command()
 def report() -> None:
     """Stage: write reports/index.html from the tables of the plan's rows."""
-    from stages import params
     from stages import report as stage
 
-    stage.run(params.load())
+    stage.run(_params())
 
 
 @app.command()
@@ -162,10 +179,9 @@ def verify(
     partial: Annotated[bool, typer.Option("--partial", help="Outputs may be absent, as after a partial pull.")] = False,
 ) -> None:
     """Rehash all outputs against dvc.lock and check the tables against each other."""
-    from stages import params
     from stages import verify as tool
 
-    tool.run(params.load(), partial=partial)
+    tool.run(_params(), partial=partial)
 
 
 def main() -> None:

@@ -44,9 +44,14 @@ def actual_md5(path: Path) -> str:
     """
     if path.is_file():
         return _file_md5(path)
-    files = sorted((f.relative_to(path).as_posix(), f) for f in path.rglob("*") if f.is_file())
+    files = sorted((f.relative_to(path).as_posix(), f) for f in path.rglob("*") if f.is_file() and not is_beside(f))
     listed = [{"md5": _file_md5(f), "relpath": name} for name, f in files]
     return hashlib.md5(json.dumps(listed, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
+
+
+def is_beside(path: Path) -> bool:
+    """Return whether a file is one that a crash left beside its place; DVC ignores these too (.dvcignore)."""
+    return path.name.startswith(".") and path.name.endswith(".tmp")
 
 
 def _file_md5(path: Path) -> str:

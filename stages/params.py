@@ -3,6 +3,7 @@
 `load()` reads the file; `load().block` is the block of the profile in force.
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,6 +32,12 @@ class _UniqueKeys(yaml.SafeLoader):
                 raise yaml.YAMLError(f"key {key.value!r} stands twice, again in line {key.start_mark.line + 1}")
             seen.add(key.value)
         return super().construct_mapping(node, deep=deep)
+
+
+# YAML 1.2 floats, as DVC writes them: PyYAML takes 1e-05 for text.
+_UniqueKeys.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
 
 
 class Block(BaseModel):

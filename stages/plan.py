@@ -100,7 +100,7 @@ def build(arms: Arms) -> Plan:
 
 
 def _round(plan: Plan, prefix: str, number: int, policy: str, *, past: bool, future: bool) -> str:
-    """Add one round of one arm; return the model version it ends in (DESIGN section 2)."""
+    """Add one round of one arm; return the model version it ends in (docs/method.md)."""
     split, anchor = f"r{number}", FIRST if past else policy
     # Where M0 is the policy itself the anchor adds nothing: the rule is Self-Rewarding's.
     first = "self_rewarding" if anchor == policy else "anchored_rejection"

@@ -8,7 +8,7 @@ def prepare_torch() -> None:
     """Take one thread, forbid downloads and ask torch for deterministic kernels.
 
     One thread whatever the environment says: with two, a row's log-probabilities depend on the rows beside
-    it in the last bits, and models this small only lose by a second (DESIGN section 8).
+    it in the last bits, and models this small only lose by a second.
     """
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -42,7 +42,8 @@ def run(params: Params, *, partial: bool = False) -> None:
     for line in wrong:
         print(line, file=sys.stderr)
     if wrong:
-        raise TsrError(f"verify: {len(wrong)} things are wrong; expected none")
+        mend = "to restore an output, delete it and run `dvc checkout`, or `dvc repro` where no cache has it"
+        raise TsrError(f"verify: {len(wrong)} things are wrong; {mend}")
     print(f"verify: all outputs match {lockfile.LOCK_FILE}, and {len(checks)} tables agree with each other")
 
 

@@ -1,13 +1,12 @@
 """`make bench`: what the default run costs, and where the time goes. Writes reports/benchmarks.json.
 
-Runs in a throw-away clone of the committed tree, from nothing. Absolute times are of one machine and one
+Runs in a clone of the committed tree, from nothing; the clone is kept if a folder for it is named. Absolute times are of one machine and one
 day; read the shares and ratios.
 """
 
 import json
 import os
 import platform
-import shutil
 import statistics
 import subprocess
 import sys
@@ -129,9 +128,8 @@ def main() -> None:
     _IMPORT_COST.update(imports)
     starts = {name: round(median_seconds(["tsr", *arguments], ROOT), 2) for name, arguments in STARTS.items()}
     with tempfile.TemporaryDirectory() as folder:
-        clone = Path(folder) / "clone"
+        clone = Path(sys.argv[1] if len(sys.argv) > 1 else folder) / "clone"
         subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
-        shutil.rmtree(clone / "data", ignore_errors=True)
         # The clone's own code, not that of the installed checkout.
         os.environ["PYTHONPATH"] = str(clone)
         run = default_run(clone)

@@ -93,6 +93,8 @@ def make_run(folder: Path) -> Run:
     (folder / "params.yaml").write_text(yaml.safe_dump({**PARAMS, "profile": "micro", "micro": block}))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        Path("stages").mkdir()
+        cli.app(["plan"], standalone_mode=False)
         made.watch(patch)
         for name in ("prepare", "base", "sft"):
             made.stage(name)

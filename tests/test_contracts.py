@@ -15,7 +15,7 @@ from stages import tables
 from stages.errors import TsrError
 
 CONTRACTS = sorted(Path(tables.__file__).parent.glob("contracts/*.yml"))
-NAMES = {"prompts", "generations", "judgments", "scores", "pairs", "dropped"}  # DESIGN section 5
+NAMES = {"prompts", "generations", "judgments", "scores", "pairs", "dropped"}
 
 
 def test_the_tables_of_the_design_have_contracts() -> None:

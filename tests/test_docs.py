@@ -60,7 +60,7 @@ def test_examples_in_docstrings_are_true(path: Path) -> None:
 
 @pytest.mark.parametrize("module", ["cli", "params", "plan", "pair", "score", "candidates", "generate", "judge"])
 def test_heavy_libraries_are_not_imported_before_they_are_needed(module: str) -> None:
-    """`tsr --help`, `pair` and every query start in under a second (DESIGN section 4)."""
+    """`tsr --help`, `pair` and every query start in under a second."""
     heavy = "{'torch', 'transformers', 'trl', 'datasets', 'altair'}"
     code = f"import sys, stages.{module}; print(sorted({heavy} & set(sys.modules)))"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)

@@ -139,7 +139,7 @@ def chains(function: ast.AST, name: str) -> set[tuple[str, ...]]:
         while isinstance(top, ast.Attribute):
             chain.insert(0, top.attr)
             top = top.value
-        if (isinstance(top, ast.Name) and top.id == name) or (name == "load()" and ast.unparse(top) == "params.load()"):
+        if (isinstance(top, ast.Name) and top.id == name) or (name == "load()" and ast.unparse(top) == "_params()"):
             found.add(tuple(chain))
     return found
 
@@ -163,7 +163,7 @@ def keys_used(name: str) -> set[str]:
                     if len(key) == 2 or (key and key[0] not in BLOCKS.values()):
                         used.add(".".join(key))
     received = {c[1] for c in given if c[0] == "block" and len(c) > 1}
-    whole = ("block",) in given or ast.unparse(function).count("params.load())") > 0
+    whole = ("block",) in given or ast.unparse(function).count("_params())") > 0
     return {key for key in used if whole or "." not in key or key.split(".")[0] in received}
 
 

@@ -147,11 +147,13 @@ def test_one_more_round_runs_only_its_own_stages_and_the_report(edited):
     assert edited.changed() == own | {"report"}
 
 
-def test_a_stale_plan_stops_the_report(edited):
+def test_a_stale_plan_stops_the_first_stage(edited):
     edited.edit_params(lambda p: p["arms"].update(sr=2))
+    edited.edit_params(lambda p: p["micro"]["pair"].update(min_gap=0.5))
     told = edited.run("dvc", "repro", ok=False)
     assert edited.code != 0
     assert "run `tsr plan`" in told
+    assert "failed to reproduce 'pair@sr-1'" in told
 
 
 def test_the_files_can_be_queried_as_they_lie(project):

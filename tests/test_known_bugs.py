@@ -1,4 +1,4 @@
-"""Bugs that other systems have or had (DESIGN section 6), and that this one must not have. One test each."""
+"""Bugs that other systems have or had, and that this one must not have. One test each."""
 
 import itertools
 from collections.abc import Iterable, Iterator

@@ -1,5 +1,6 @@
 """params.yaml: whatever is wrong with it is one line that names the file, the key and what was expected."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -38,7 +39,6 @@ BAD: dict[str, tuple[str, Any, str]] = {
     "missing block": ("micro.dpo", MISSING, "key is missing"),
     "missing seed": ("seed", MISSING, "key is missing"),
     "text for number": ("micro.dpo.beta", "0.1", "valid number, got '0.1'"),
-    "5e-7, which YAML 1.1 reads as text": ("micro.dpo.learning_rate", "5e-7", "valid number, got '5e-7'"),
     "bool for int": ("micro.generate.samples", True, "valid integer, got True"),
     "bool for float": ("micro.generate.temperature", True, "valid number, got True"),
     "float for int": ("micro.generate.samples", 7.0, "valid integer, got 7.0"),
@@ -135,7 +135,7 @@ def test_the_command_ends_with_2_and_one_line(tmp_path: Path) -> None:
     assert (nothing.returncode, nothing.stdout) == (2, "")
     assert nothing.stderr == "tsr: params.yaml: no such file; run tsr in the folder that holds params.yaml\n"
 
-    (tmp_path / "params.yaml").write_text(text_with("micro.dpo.learning_rate", "5e-7"))
+    (tmp_path / "params.yaml").write_text(text_with("micro.dpo.learning_rate", "fast"))
     wrong = tsr(tmp_path, "score", "M0", "M0", "r0")
     assert wrong.returncode == 2
     assert wrong.stderr.count("\n") == 1
@@ -145,6 +145,10 @@ def test_the_command_ends_with_2_and_one_line(tmp_path: Path) -> None:
 
 def test_a_missing_input_and_a_bad_name_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text(text_with("seed", 1))
+    unplanned = tsr(tmp_path, "score", "M0", "M0", "r0")
+    assert (unplanned.returncode, unplanned.stderr) == (2, "tsr: stages/plan.yaml: no such file; run `tsr plan`\n")
+    (tmp_path / "stages").mkdir()
+    assert tsr(tmp_path, "plan").returncode == 0
     missing = tsr(tmp_path, "score", "M0", "M0", "r0")
     assert missing.returncode == 2
     assert missing.stderr == "tsr: data/generations/M0/r0.parquet: no such file; expected a table of generations\n"
@@ -156,3 +160,20 @@ def test_a_missing_input_and_a_bad_name_are_one_line(tmp_path: Path) -> None:
 def test_every_key_of_params_has_a_comment():
     lines = [line for line in (ROOT / "params.yaml").read_text().splitlines() if line and not line.startswith("#")]
     assert [line for line in lines if not line.rstrip().endswith(":") and "#" not in line] == []
+
+
+@pytest.mark.parametrize("text", ["1e-05", "5E-7", "1.e-3", "2.5e+2", "1e-4"])
+def test_floats_as_dvc_writes_them_are_floats(text: str, tmp_path: Path) -> None:
+    """DVC writes YAML 1.2, where 1e-05 is a number; plain PyYAML reads it as text."""
+    path = tmp_path / "params.yaml"
+    path.write_text(
+        re.sub(r"(  dpo:\n(?:.*\n)*?    learning_rate: )\S+", rf"\g<1>{text}", (ROOT / "params.yaml").read_text())
+    )
+    assert params.load(path).block.dpo.learning_rate == float(text)
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text((ROOT / "params.yaml").read_text() + "seed: 8\n")
+    with pytest.raises(TsrError, match="key 'seed' stands twice"):
+        params.load(path)

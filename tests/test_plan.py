@@ -1,4 +1,4 @@
-"""The plan: what each arm's rounds are (DESIGN section 2), shared work once, and stale plans refused."""
+"""The plan: what each arm's rounds are (docs/method.md), shared work once, and stale plans refused."""
 
 from pathlib import Path
 from typing import Any
@@ -172,3 +172,16 @@ def test_a_stale_or_edited_plan_is_refused(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("strategy: future_guided", "strategy: self_rewarding"))
     with pytest.raises(TsrError, match="does not match"):
         plan.check_agrees(ALL, path)
+
+
+def test_leftovers_are_what_no_row_makes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from stages import paths
+    from stages.leftovers import leftovers, planned
+
+    monkeypatch.chdir(tmp_path)
+    built = plan.build(Arms(sr=1)).as_dict()
+    stale = [paths.pairs("old-1"), paths.scores("M0", "old-1", "r0"), paths.metrics_json("old-1"), paths.model("old-1")]
+    for path in [*planned(built), *stale]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch() if path.suffix else path.mkdir(exist_ok=True)
+    assert leftovers(built) == sorted(stale)

@@ -91,8 +91,10 @@ def test_asides_speak_only_where_there_is_something_to_say():
     )
     assert best_round("SR", ["M0", "a"], [1.0, 3.0]) == ""
     assert best_round("SR", ["M0", "a"], [None, None]) == ""
-    assert "no clear change" in judge_drift("SR", [0.8, 0.7, None], [0.8, 0.79], Estimate(-0.01, 0.02))
-    assert "itself changed" in judge_drift("SR", [0.8, 0.7], [0.8, 0.7], Estimate(-0.1, 0.02))
+    assert "within two standard errors" in judge_drift(
+        "SR", [0.8, 0.7, None], [0.8, 0.79], (Estimate(-0.01, 0.02), None)
+    )
+    assert "higher" in judge_drift("SR", [0.8, 0.7], [0.8, 0.7], (Estimate(-0.1, 0.02), Estimate(0.2, 0.05)))
     assert judge_drift("SR", [0.8], [0.8], None) == ""
 
 

@@ -5,13 +5,12 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-import yaml
+from pipeline_file import PLAN
 from small_run import Run
 
 from stages import params, paths, tables, verify
 from stages.errors import TsrError
 
-PLAN = yaml.safe_load((Path(__file__).parents[1] / "stages/plan.yaml").read_text())
 LEARN = PLAN["learns"]["sr-1"] | {"name": "sr-1"}
 JUDGE = PLAN["judges"]["M0.M0.r0"]
 ANSWER = PLAN["answers"]["M0.r0"]

@@ -3,7 +3,7 @@
 Each takes numbers and returns a sentence, or an empty string where there is nothing to say.
 """
 
-from stages.reporting.verdicts import NBSP, Estimate, is_clear, number
+from stages.reporting.verdicts import NBSP, Estimate, is_clear, number, plus_minus
 
 
 def one_seed(seed: int) -> str:
@@ -35,20 +35,47 @@ def best_round(arm: str, models: list[str], scores: list[float | None]) -> str:
     return f"{arm} is best after round {-position} ({best}, {number(score)}) and ends at {number(last)} ({models[-1]})."
 
 
-def judge_drift(arm: str, candidates: list[float | None], fixed: list[float | None], change: Estimate | None) -> str:
+def judge_drift(
+    arm: str,
+    candidates: list[float | None],
+    fixed: list[float | None],
+    change: tuple[Estimate, Estimate | None] | None,
+) -> str:
     """Say how an arm's judges change, on their own round's candidates and on responses that never change.
 
-    `change` is the paired difference of the last and the first judge on the fixed responses.
+    `change` holds the paired differences of the last and the first judge on the fixed responses: in agreement
+    with the truth, and in leniency.
     """
     seen, same = ([value for value in values if value is not None] for values in (candidates, fixed))
     if len(seen) < 2 or len(same) < 2 or change is None:
         return ""
-    drift = "the judge itself changed" if is_clear(change) else "no clear change of the judge itself"
+    agreement, leniency = change
     return (
         f"{arm}: the judge agrees exactly with the truth on {percent(seen[0])} of the first round's candidates and on "
         f"{percent(seen[-1])} of the last round's, of every side that the arm uses; on the fixed responses, "
-        f"{percent(same[0])} before training and {percent(same[-1])} after it ({drift})."
+        f"{percent(same[0])} before training and {percent(same[-1])} after it"
+        f"{'' if is_clear(agreement) else ' (within two standard errors)'}{_leniency(leniency)}."
     )
+
+
+def _leniency(change: Estimate | None) -> str:
+    if change is None or not is_clear(change):
+        return ""
+    size = plus_minus(Estimate(abs(change.value), change.se))
+    return f", and scores them {size} {'higher' if change.value > 0 else 'lower'}"
+
+
+def at_cost(arm: str, other: str, rounds: list[tuple[int, float | None]], spent: list[tuple[int, float | None]]) -> str:
+    """Say how far `other` had come for no more tokens than `arm` took, round by round.
+
+    Both lists hold (tokens so far, true score), one entry a round.
+    """
+    told = []
+    for round_number, (tokens, score) in enumerate(rounds, start=1):
+        reached = [value for cost, value in spent if cost <= tokens and value is not None]
+        if score is not None and reached:
+            told.append(f"{number(max(reached))} where {arm} had {number(score)} (round {round_number})")
+    return f"For no more tokens, {other} had reached {', and '.join(told)}." if told else ""
 
 
 def upside_down(shares: dict[str, list[float | None]]) -> str:

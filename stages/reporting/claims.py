@@ -1,4 +1,4 @@
-"""The paper's claims (DESIGN section 2) against one run: a verdict and a sentence of numbers for each.
+"""The paper's claims (arXiv 2508.06026) against one run: a verdict and a sentence of numbers for each.
 
 Every word here is chosen by numbers; an arm that did not run gives `not tested`, never silence.
 """
@@ -22,6 +22,7 @@ from stages.reporting.verdicts import (
     told,
 )
 
+_ARM_PAIRS = (("tsr", "sr"), ("past_only", "future_only"), ("tsr", "past_only"), ("tsr", "future_only"))
 GAPS = {"gap": "judged gap", "true_gap": "true gap"}
 
 
@@ -52,7 +53,7 @@ class Finding:
 def comparisons(lines: dict[str, list[str]]) -> list[tuple[str, str]]:
     """Return the (model, other) whose true scores the findings compare, each once."""
     wanted = [(line[-1], line[0]) for line in lines.values()]
-    for arm, other in (("tsr", "sr"), ("past_only", "future_only")):
+    for arm, other in _ARM_PAIRS:
         if arm in lines and other in lines:
             wanted += [(lines[arm][-1], lines[other][-1]), _same_round(lines, arm, other)]
     return sorted(set(wanted))
@@ -161,6 +162,8 @@ def _quality(facts: Facts) -> list[Finding]:
         _arm_ahead(facts, "tsr", "sr", "TSR after its {} beats Self-Rewarding after its {}", last=True),
         _arm_ahead(facts, "tsr", "sr", "TSR beats Self-Rewarding after as many rounds", last=False),
         _arm_ahead(facts, "past_only", "future_only", "The past alone does more than the future alone", last=False),
+        _arm_ahead(facts, "tsr", "past_only", "TSR does more than the past alone", last=False),
+        _arm_ahead(facts, "tsr", "future_only", "TSR does more than the future alone", last=False),
     ]
 
 

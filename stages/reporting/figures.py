@@ -72,7 +72,7 @@ def all_figures(run: RunData) -> dict[str, list[Figure]]:
 def _graph(run: RunData) -> Iterator[Drawn]:
     caption = (
         "Full lines: trained from. Dashed lines: the temporary future model whose responses may be chosen. "
-        "A model version that would learn from the same pairs in two arms is trained once and has two names (=)."
+        "A model version that would learn from the same pairs in two arms is trained once and has several names (=)."
     )
     yield "Who learned from whom", caption, chart_graph.graph(run.plan, names_of(run))
 
@@ -91,7 +91,8 @@ def _quality(run: RunData) -> Iterator[Drawn]:
 def _gap(run: RunData) -> Iterator[Drawn]:
     rows = report_tables.gap(run)
     domain = _span(rows, ("judged_gap", "true_gap"))
-    caption = "Score of chosen minus score of rejected, as the round's judge has it. Paper: SR's shrinks, TSR's stays."
+    caption = "Score of chosen minus rejected, as the round's judge has it, where a prompt gave a pair. "
+    caption += "Paper: SR's shrinks, TSR's stays."
     chart = by_round(rows, "judged_gap", "judged gap (score)", se="judged_gap_se", domain=domain)
     yield "Judged gap", caption, chart
     caption = "The same pairs by their true scores, on the same scale: how much of the judged gap is real."

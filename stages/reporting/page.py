@@ -166,6 +166,9 @@ def sentences(params: Params, run: RunData) -> list[str]:
     wrong = {name_of(arm): [run.pairs[model]["upside_down"] for model in line[1:]] for arm, line in lines.items()}
     last = {arm: max(row["total"] for row in run.compute if row["arm"] == arm) for arm in lines}
     found.append(asides.upside_down(wrong))
+    if {"sr", "tsr"} <= set(lines):
+        spent = {a: [(r["total"], r["true_score"]) for r in report_tables.compute(run) if r["arm"] == a] for a in lines}
+        found.append(asides.at_cost(name_of("tsr"), name_of("sr"), spent["tsr"], spent["sr"]))
     found.append(asides.cost({name_of(arm): tokens for arm, tokens in last.items()}))
     found.append(asides.unfinished({line[-1]: run.models[line[-1]].get("finished") for line in lines.values()}))
     return [sentence for sentence in found if sentence]

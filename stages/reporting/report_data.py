@@ -30,7 +30,10 @@ _MODEL_KEYS = ("true_score", "true_score_se", "finished")
 
 @dataclass(frozen=True)
 class RunData:
-    """One run. `rounds`, `pairs`, `models` and `fixed` have one row of numbers a model version, by its name."""
+    """One run. `rounds`, `pairs`, `models` and `fixed` have one row of numbers a model version, by its name.
+
+    `ahead` compares true scores, `drift` two judges: (agreement, leniency); both by (model, other).
+    """
 
     plan: dict[str, Any]
     rounds: dict[str, Row]
@@ -38,7 +41,7 @@ class RunData:
     pairs: dict[str, Row]
     fixed: dict[str, Row]
     ahead: dict[tuple[str, str], Estimate]
-    drift: dict[tuple[str, str], Estimate]
+    drift: dict[tuple[str, str], tuple[Estimate, Estimate | None]]
     scores: list[Row]
     compute: list[Row]
     examples: list[Row]
@@ -69,7 +72,7 @@ def read_run(params: Params) -> RunData:
             pairs=_by(run_file(db, QUERIES / "pairs.sql", {"pair_rows": pair_rows}, {}), "model"),
             fixed=_by(run_file(db, QUERIES / "fixed.sql", {"judged": fixed}, {}), "judge"),
             ahead=_differences(run_file(db, QUERIES / "paired.sql", {"answers": answers, "comparisons": wanted}, {})),
-            drift=_differences(run_file(db, QUERIES / "drift.sql", {"judged": fixed, "comparisons": wanted}, {})),
+            drift=_drifts(run_file(db, QUERIES / "drift.sql", {"judged": fixed, "comparisons": wanted}, {})),
             scores=run_file(db, QUERIES / "scores.sql", _score_frames(rows), {}).to_dicts(),
             compute=run_file(db, QUERIES / "compute.sql", _compute_frames(rows, rounds), {}).to_dicts(),
             examples=_examples(db, rows, pair_rows),
@@ -130,6 +133,17 @@ def _fixed_scores(db: Any, params: Params, models: list[str]) -> pl.DataFrame:
 
 def _differences(frame: pl.DataFrame) -> dict[tuple[str, str], Estimate]:
     return {(row["model"], row["other"]): Estimate(row["difference"], row["se"]) for row in frame.to_dicts()}
+
+
+def _drifts(frame: pl.DataFrame) -> dict[tuple[str, str], tuple[Estimate, Estimate | None]]:
+    """Return (model, other) -> differences in agreement and in leniency."""
+    return {
+        (row["model"], row["other"]): (
+            Estimate(row["agreement"], row["agreement_se"]),
+            None if row["leniency"] is None else Estimate(row["leniency"], row["leniency_se"]),
+        )
+        for row in frame.to_dicts()
+    }
 
 
 def _score_frames(rows: dict[str, Any]) -> dict[str, pl.DataFrame]:

@@ -9,7 +9,7 @@ letter. The score of an answer is the share of right positions on a scale of 0 t
 
 Two teachers err, each in its own way, on (operation, letter) *facts*: the answering teacher (IFT)
 has misconceptions about most facts, the judging teacher (EFT) about a few. So judging starts better
-than answering, and the judge can be exploited, as in life (DESIGN section 8).
+than answering, and the judge can be exploited, as in life.
 """
 
 import string

@@ -1,7 +1,7 @@
 """What the micro judge is asked.
 
 Instruction and response are interleaved, and prompt and reply advance three characters a position,
-because a model this small cannot compare two words at a changing distance (DESIGN section 8).
+because a model this small cannot compare two words at a changing distance.
 """
 
 from itertools import zip_longest

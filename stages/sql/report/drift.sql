@@ -1,9 +1,10 @@
--- How two judges differ in agreeing with the truth on the same fixed responses.
+-- How two judges differ on the same fixed responses: in agreeing with the truth, and in how high they score.
 -- Grain: one row per (model, other). Reads `judged` (judge, generation_id, score, truth), `comparisons` (model, other).
 with right_or_wrong as (
     select
         judge,
         generation_id,
+        score,
         coalesce(score = truth, false)::double as agrees
     from judged
     where truth is not null
@@ -14,7 +15,8 @@ differences as (
     select
         c.model,
         c.other,
-        a.agrees - b.agrees as difference
+        a.agrees - b.agrees as agreement,
+        a.score - b.score   as leniency
     from comparisons as c
     join right_or_wrong as a on a.judge = c.model
     join right_or_wrong as b on b.judge = c.other and b.generation_id = a.generation_id
@@ -23,8 +25,10 @@ differences as (
 select
     model,
     other,
-    avg(difference)                                          as difference,
-    stddev_samp(difference) / sqrt(count(difference))        as se
+    avg(agreement)                                      as agreement,
+    stddev_samp(agreement) / sqrt(count(agreement))     as agreement_se,
+    avg(leniency)                                       as leniency,
+    stddev_samp(leniency) / sqrt(count(leniency))       as leniency_se
 from differences
 group by model, other
 order by model, other

@@ -1,0 +1,41 @@
+"""Outputs that no row of the plan makes any more.
+
+DVC leaves them where they are, and a query over `data/pairs/*.parquet` would count them.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from stages import paths
+
+
+def planned(plan: dict[str, Any]) -> set[Path]:
+    """Return every path that the plan's rows make."""
+    found = {paths.model("base"), paths.model("M0"), paths.training_csv("M0")}
+    found.add(paths.generations(paths.WORLD, "fixed"))
+    found |= {paths.generations(row["model"], row["split"]) for row in plan["answers"].values()}
+    for row in plan["judges"].values():
+        names = (row["judge"], row["model"], row["split"])
+        found |= {paths.judgments(*names), paths.scores(*names)}
+    for name in plan["learns"]:
+        found |= {paths.model(name), paths.training_csv(name), paths.measures_json(name)}
+        found |= {paths.pairs(name), paths.dropped(name), paths.measures(name)}
+    for name in plan["models"]:
+        found |= {paths.generations(name, "eval"), paths.judgments(name, paths.WORLD, "fixed")}
+        found |= {paths.evaluation_json(name), paths.metrics_json(name)}
+    return found
+
+
+def leftovers(plan: dict[str, Any]) -> list[Path]:
+    """Return the outputs on disk that the plan's rows do not make, sorted."""
+    return sorted(set(_present()) - planned(plan))
+
+
+def _present() -> Iterator[Path]:
+    yield from (folder for folder in (paths.DATA / "models").glob("*") if folder.is_dir())
+    for table in ("generations", "judgments", "scores", "pairs", "dropped", "measures"):
+        yield from (paths.DATA / table).rglob("*.parquet")
+    for folder in (paths.DATA / "rounds", paths.DATA / "evaluations", paths.REPORTS / "metrics"):
+        yield from folder.glob("*.json")
+    yield from (paths.REPORTS / "training").glob("*.csv")
