@@ -1,7 +1,7 @@
 """`make bench`: what the default run costs, and where the time goes. Writes reports/benchmarks.json.
 
-Runs in a clone of the committed tree, from nothing; the clone is kept if a folder for it is named. Absolute times are of one machine and one
-day; read the shares and ratios.
+Runs in a clone of the committed tree, from nothing; the clone is kept if a folder for it is named.
+Absolute times are of one machine and one day; read the shares and ratios.
 """
 
 import json
