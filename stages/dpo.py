@@ -53,7 +53,6 @@ def fit(seed: int, settings: Dpo, name: str, policy: Path, pairs: pl.DataFrame) 
         processing_class=models.load_tokenizer(policy),
         train_dataset=Dataset.from_list(ordered.select("prompt", "chosen", "rejected").to_dicts()),
         args=DPOConfig(
-            output_dir="unused",
             beta=settings.beta,
             learning_rate=settings.learning_rate,
             lr_scheduler_type="constant_with_warmup",

@@ -71,7 +71,6 @@ def fit(seed: int, settings: Sft, examples: pl.DataFrame) -> list[dict[str, floa
             ]
         ),
         args=SFTConfig(
-            output_dir="unused",
             max_steps=settings.steps,
             per_device_train_batch_size=settings.batch_size,
             learning_rate=settings.learning_rate,

@@ -1,5 +1,6 @@
 """What SFT and DPO share: trainer settings that repeat bit for bit, progress, and the training curve."""
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from stages.progress import Advance
 
 # TRL 1.16 defaults that a CPU cannot use are switched off; nothing is saved or sent anywhere by the trainer.
 CPU_ARGUMENTS: dict[str, Any] = {
+    "output_dir": tempfile.gettempdir(),  # it must be named and exist; nothing is written to it
     "use_cpu": True,
     "bf16": False,
     "gradient_checkpointing": False,

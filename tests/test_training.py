@@ -21,7 +21,7 @@ def test_pairs_load_unchanged_in_datasets_and_trl(run: Run, tmp_path: Path) -> N
     file = str(paths.pairs("sr-1"))
     loaded = load_dataset("parquet", data_files=file, split="train", cache_dir=str(tmp_path))
     assert loaded.to_list() == tables.read("pairs", paths.pairs("sr-1")).to_dicts()
-    args = DPOConfig(output_dir=str(tmp_path), max_length=None, **training.CPU_ARGUMENTS)
+    args = DPOConfig(max_length=None, **training.CPU_ARGUMENTS)
     policy, tokenizer = paths.model("M0"), models.load_tokenizer(paths.model("M0"))
     trainer = DPOTrainer(models.load_model(policy), args=args, train_dataset=loaded, processing_class=tokenizer)
     columns = ["prompt_ids", "chosen_ids", "rejected_ids"]
