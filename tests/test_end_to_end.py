@@ -179,9 +179,10 @@ def test_the_commands_in_the_docs_run(project, command):
 @pytest.mark.slow
 def test_two_runs_from_nothing_give_the_same_lock_file(project):
     kept = (project.folder / "dvc.lock").read_bytes()
-    for name in ("data", ".dvc/cache", ".dvc/tmp", "dvc.lock"):
-        path = project.folder / name
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    made = [path for path in (project.folder / "data").iterdir() if path.is_dir()]
+    for path in [*made, project.folder / ".dvc/cache", project.folder / ".dvc/tmp"]:
+        shutil.rmtree(path)
+    (project.folder / "dvc.lock").unlink()
     project.run("dvc", "repro", "-q")
     assert (project.folder / "dvc.lock").read_bytes() == kept
     assert project.run("git", "status", "--porcelain") == ""
