@@ -19,7 +19,7 @@ help:
 
 install: $(STAMP)
 
-# The bytecode is compiled here once: without it every model stage pays 10 to 15 s more for its imports.
+# The bytecode is compiled here, once; where it cannot be written later, every model stage would compile its imports anew.
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: $(PYTHON) is older than 3.11; set PYTHON=python3.11 or later" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)

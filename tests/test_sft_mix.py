@@ -1,4 +1,4 @@
-"""The order in which M0 sees its examples."""
+"""The examples that M0 learns from: how many of each kind, and none without an answer."""
 
 from pathlib import Path
 
