@@ -10,10 +10,21 @@ RUBRICS = Path(__file__).parent / "rubrics"
 
 
 class Ask(Protocol):
-    """The `ask.py` of a rubric."""
+    """The `ask.py` of a rubric.
+
+    `SCORES` are the tokens that a score can be, with their values, and `SCORE_AFTER` is what stands right before one
+    in a reply; a rubric whose scores are not single tokens has no `SCORES`, and then `one_token_prompt` is not called.
+    """
+
+    SCORES: dict[str, float]
+    SCORE_AFTER: str
 
     def judge_prompt(self, messages: list[dict[str, str]], response: str) -> list[dict[str, str]]:
-        """Return the messages that ask for a judgment of `response`."""
+        """Return the messages that ask for a judgment of `response`, in the judge's own words."""
+        ...
+
+    def one_token_prompt(self, messages: list[dict[str, str]], response: str) -> list[dict[str, str]]:
+        """Return the messages to which the score of `response` is the very next token."""
         ...
 
 

@@ -38,7 +38,7 @@ def _params() -> "Params":
     from stages import params, plan
 
     loaded = params.load()
-    plan.check_agrees(loaded.arms)
+    plan.check_agrees(loaded.arms, loaded.judge)
     return loaded
 
 
@@ -47,15 +47,15 @@ def plan(
     check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if plan.yaml is out of date.")] = False,
     prune: Annotated[bool, typer.Option("--prune", help="Delete the outputs that no row makes any more.")] = False,
 ) -> None:
-    """Write stages/plan.yaml from the arms in params.yaml."""
+    """Write stages/plan.yaml from arms and judge in params.yaml."""
     from stages import params, plan
     from stages.leftovers import leftovers
 
-    arms = params.load().arms
+    loaded = params.load()
     if check:
-        plan.check_agrees(arms)
+        plan.check_agrees(loaded.arms, loaded.judge)
         return
-    built = plan.build(arms)
+    built = plan.build(loaded.arms, loaded.judge)
     plan.write(built)
     counts = f"{len(built.answers())} answers, {len(built.judges())} judgments, {len(built.learns)} trainings"
     typer.echo(f"{plan.PLAN_FILE}: {counts}")
@@ -117,7 +117,7 @@ def score(judge: JudgeName, model: Model, split: Split) -> None:
     """Stage: parse judgments into scores."""
     from stages import score as stage
 
-    stage.run(_params().block.judge, judge, model, split)
+    stage.run(_params().block, judge, model, split)
 
 
 @app.command()
@@ -182,6 +182,18 @@ def verify(
     from stages import verify as tool
 
     tool.run(_params(), partial=partial)
+
+
+@app.command()
+def gc(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be freed.")] = False,
+) -> None:
+    """Free the finished rows that no stage of the plan was last made of."""
+    from stages import gc as tool
+    from stages import params, plan
+
+    loaded = params.load()
+    tool.run(plan.check_agrees(loaded.arms, loaded.judge), dry_run=dry_run)
 
 
 def main() -> None:

@@ -1,7 +1,8 @@
 """Stage evaluate: a model version answers the held-out prompts and judges the fixed set.
 
 Both are kept as tables, like those of the rounds. What the answers are worth is summed up here; the
-judgments are parsed in the report, so that mending the parser judges nothing again.
+judgments are parsed in the report, so that mending the parser judges nothing again. The fixed set is judged in
+every way that the rubric allows, so that the report can hold them against each other.
 """
 
 import math
@@ -10,28 +11,54 @@ from typing import Any
 import polars as pl
 
 from stages import paths, tables
-from stages.backends import load_backend
+from stages.asking import load_ask
+from stages.backends import open_backend
+from stages.completing import Work
 from stages.generate import generate
 from stages.judge import judge_all
 from stages.metrics import write_json
-from stages.params import Profile
-from stages.runtime import prepare_torch
+from stages.params import Judge, Profile
 from stages.truth import true_scores
 
 
 def run(seed: int, settings: Profile, model: str) -> None:
     """Write the model's responses to `eval`, its judgments of `fixed`, and what the answers are worth."""
-    prepare_torch()
     prompts = tables.read("prompts", paths.prompts("eval"))
-    fixed_prompts = tables.read("prompts", paths.prompts("fixed"))
-    fixed = tables.read("generations", paths.generations(paths.WORLD, "fixed"))
-    backend = load_backend(paths.model(model), settings.backend.tile_rows)
-    sampling = settings.generate.model_copy(update={"samples": settings.evaluate.samples})
-    answers = generate(seed, sampling, model, prompts, backend)
-    judgments = judge_all(seed, settings.judge, model, fixed_prompts, fixed, backend)
+    answers = answer(seed, settings, model, prompts)
+    judgments = judge_fixed(seed, settings, model)
     tables.write("generations", answers, paths.generations(model, "eval"))
     tables.write("judgments", judgments, paths.judgments(model, paths.WORLD, "fixed"))
     write_json(quality(answers, true_scores(prompts, answers)), paths.evaluation_json(model))
+
+
+def answer(seed: int, settings: Profile, model: str, prompts: pl.DataFrame) -> pl.DataFrame:
+    """Return the model's responses to the held-out prompts, sampled as in the rounds."""
+    backend = open_backend(paths.model(model), settings.generate.backend, settings.backends)
+    sampling = settings.generate.model_copy(update={"samples": settings.evaluate.samples})
+    work = Work(f"generate/{model}/eval", sampling.max_failed_share)
+    answers = generate(seed, sampling, model, prompts, backend, work)
+    backend.close()
+    return answers
+
+
+def judge_fixed(seed: int, settings: Profile, model: str) -> pl.DataFrame:
+    """Return the model's judgments of the fixed set, in every way that the rubric allows."""
+    prompts = tables.read("prompts", paths.prompts("fixed"))
+    fixed = tables.read("generations", paths.generations(paths.WORLD, "fixed"))
+    backend = open_backend(paths.model(model), settings.judge.backend, settings.backends)
+    parts = []
+    for way, votes in fixed_ways(settings.judge).items():
+        asked = settings.judge.model_copy(update={"way": way, "votes": votes})
+        work = Work(f"judge/{model}/world/fixed.{way}", asked.max_failed_share)
+        parts.append(judge_all(seed, asked, model, prompts, fixed, backend, work))
+    backend.close()
+    return pl.concat(parts)
+
+
+def fixed_ways(settings: Judge) -> dict[str, int]:
+    """Return the ways in which the fixed set is judged, with the votes of each."""
+    votes = settings.votes if settings.way == "votes" else 1
+    return {"votes": votes} | ({"one_token": 1} if load_ask(settings.rubric).SCORES else {})
 
 
 def quality(answers: pl.DataFrame, truth: pl.DataFrame) -> dict[str, Any]:

@@ -22,6 +22,11 @@ def content_id(kind: str, *parts: Any) -> str:
     return _digest(kind, *parts).hex()[:ID_HEX]
 
 
+def content_key(kind: str, *parts: Any) -> str:
+    """Return a hash of 32 hex digits of JSON-able `parts`, for what is looked up and nowhere else checked."""
+    return _digest(kind, *parts).hex()[:32]
+
+
 def seed_for(*parts: Any) -> int:
     """Return a seed in [0, 2**63) decided by `parts` alone: never by position, clock or worker."""
     return int.from_bytes(_digest("seed", *parts)[:8], "big") >> 1

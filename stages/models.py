@@ -1,8 +1,10 @@
 """Model versions on disk: load, save, hash. A model version is a folder in Hugging Face form.
 
-Only safetensors weights are read and written; no pickle, no remote code.
+Only safetensors weights are read and written; no pickle, no remote code. A model that runs elsewhere (a judge
+behind an API) is a folder too: its `endpoint.json` says what it is called there.
 """
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -18,12 +20,53 @@ if TYPE_CHECKING:
 _HASHED = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 
 
+ENDPOINT = "endpoint.json"
+
+
+def endpoint(folder: Path) -> dict[str, str] | None:
+    """Return what `endpoint.json` says of a model that runs elsewhere, or None for a model with weights.
+
+    Keys: `model`, its name there, and, where it matters which server has it, `base_url`.
+    """
+    path = folder / ENDPOINT
+    if not path.is_file():
+        return None
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise TsrError(f"{path}: not valid JSON: {error}") from error
+    if not isinstance(said, dict) or "model" not in said or not all(isinstance(v, str) for v in said.values()):
+        raise TsrError(f'{path}: expected {{"model": "name", "base_url": "..."}}, base_url if it matters')
+    if unknown := sorted(set(said) - {"model", "base_url"}):
+        raise TsrError(f"{path}: unknown key {unknown[0]!r}; expected model, base_url")
+    return said
+
+
 def model_hash(folder: Path) -> str:
-    """Return the id of a model version: the hash of its weights, tokenizer and template."""
+    """Return the id of a model version: the hash of its weights, tokenizer and template, or of its endpoint."""
+    if said := endpoint(folder):
+        return content_id("endpoint", said)
     _check_folder(folder)
     weights = sorted(folder.glob("*.safetensors"))
     files = [*weights, *(folder / name for name in _HASHED if (folder / name).exists())]
     return content_id("model", [[f.name, file_sha256(f)] for f in files])
+
+
+def template_hash(folder: Path) -> str:
+    """Return the hash of a model version's chat template, read without loading the tokenizer."""
+    if said := endpoint(folder):
+        return content_id("template", None, said["model"])  # the server has it
+    _check_folder(folder)
+    beside, config = folder / "chat_template.jinja", folder / "tokenizer_config.json"
+    if beside.is_file():
+        return content_id("template", beside.read_text(encoding="utf-8"))
+    try:
+        inside = json.loads(config.read_text(encoding="utf-8")).get("chat_template") if config.is_file() else None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise TsrError(f"{config}: not valid JSON: {error}") from error
+    if not inside:
+        raise TsrError(f"{folder}: the tokenizer has no chat template")
+    return content_id("template", inside)
 
 
 def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
@@ -40,8 +83,8 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     return tokenizer
 
 
-def load_model(folder: Path) -> "PreTrainedModel":
-    """Return the model of a model version, in fp32 on the CPU, in evaluation mode."""
+def load_model(folder: Path, dtype: str = "float32", device: str = "cpu") -> "PreTrainedModel":
+    """Return the model of a model version, in evaluation mode; `dtype` is a name of torch's."""
     import torch
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
@@ -49,11 +92,11 @@ def load_model(folder: Path) -> "PreTrainedModel":
     _check_folder(folder)
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, use_safetensors=True, local_files_only=True
+            folder, dtype=getattr(torch, dtype), use_safetensors=True, local_files_only=True
         )
     except (OSError, ValueError, SafetensorError) as error:
         raise TsrError(f"{folder}: the model cannot be read: {_line(error)}") from error
-    return model.eval()
+    return model.eval().to(device)
 
 
 def _check_folder(folder: Path) -> None:

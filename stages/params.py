@@ -5,20 +5,17 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
-from stages.asking import rubrics
+from stages.asking import load_ask, rubrics
+from stages.backends import backends, load_module
+from stages.block import Block, Count, NotNegative, Positive, Share
 from stages.errors import TsrError
 
 PARAMS_FILE = Path("params.yaml")
-
-Count = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
 
 
 class _UniqueKeys(yaml.SafeLoader):
@@ -38,12 +35,6 @@ class _UniqueKeys(yaml.SafeLoader):
 _UniqueKeys.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
 )
-
-
-class Block(BaseModel):
-    """Base of all blocks: no unknown keys, no coercion of types, no change after loading."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class Arms(Block):
@@ -104,22 +95,32 @@ class Sampling(Block):
     max_new_tokens: Count
 
 
-class BackendSettings(Block):
-    """The embedded engine. Below 4 rows a tile, a row's log-probabilities differ in the last bits."""
+class Asking(Sampling):
+    """Which engine completes requests, and which share of them may fail."""
 
-    tile_rows: Annotated[int, Field(ge=4)]
+    backend: str
+    max_failed_share: Share
+
+    @field_validator("backend")
+    @classmethod
+    def _backend_exists(cls, name: str) -> str:
+        if name not in backends():
+            raise ValueError(f"no backend {name!r}; there are: {', '.join(backends())}")
+        return name
 
 
-class Generate(Sampling):
+class Generate(Asking):
     """How responses are sampled."""
 
     samples: Count
 
 
-class Judge(Sampling):
+class Judge(Asking):
     """How judgments are asked for and sampled."""
 
     rubric: str
+    way: Literal["votes", "one_token"]
+    distribution: bool
     votes: Count
 
     @field_validator("rubric")
@@ -133,7 +134,18 @@ class Judge(Sampling):
     def _votes_differ(self) -> "Judge":
         if self.votes > 1 and self.temperature == 0:
             raise ValueError("votes above 1 need a temperature above 0, or all votes are the same")
+        if self.way == "one_token":
+            if self.votes > 1:
+                raise ValueError("way one_token reads a distribution, which has no second vote; expected votes 1")
+            if not load_ask(self.rubric).SCORES:
+                raise ValueError(f"rubric {self.rubric!r} names no score tokens, so way one_token cannot read it")
         return self
+
+
+class Score(Block):
+    """When a distribution over the scores counts as a score."""
+
+    least_mass: Share
 
 
 class Pair(Block):
@@ -171,20 +183,46 @@ class Profile(Block):
     prepare: Prepare
     base: Base
     sft: Sft
-    backend: BackendSettings
+    backends: dict[str, Any]
     generate: Generate
     judge: Judge
+    score: Score
     pair: Pair
     dpo: Dpo
     measure: Measure
     evaluate: Evaluate
 
+    @field_validator("backends")
+    @classmethod
+    def _settings(cls, blocks: dict[str, Any]) -> dict[str, Block]:
+        """Check each block by its backend's own `Settings`."""
+        if unknown := sorted(set(blocks) - set(backends())):
+            raise ValueError(f"no backend {unknown[0]!r}; there are: {', '.join(backends())}")
+        return {name: _settings_of(name, values) for name, values in blocks.items()}
+
+    @model_validator(mode="after")
+    def _backends_have_settings(self) -> "Profile":
+        for role, name in (("generate", self.generate.backend), ("judge", self.judge.backend)):
+            if name not in self.backends:
+                raise ValueError(f"{role}.backend is {name!r}, but backends has no block {name!r}")
+        return self
+
+
+def _settings_of(name: str, values: Any) -> Block:
+    try:
+        return load_module(name).Settings(**values)
+    except ValidationError as error:
+        raise ValueError(f"{name}.{_first(error, list(load_module(name).Settings.model_fields))}") from error
+    except TypeError as error:
+        raise ValueError(f"{name}: expected a block of settings") from error
+
 
 class Params(Block):
-    """The whole file. Profiles are the top-level keys beside `seed`, `profile` and `arms`."""
+    """The whole file. Profiles are the top-level keys beside `seed`, `profile`, `judge` and `arms`."""
 
     seed: Annotated[int, Field(ge=0)]
     profile: str
+    judge: str
     arms: Arms
     profiles: dict[str, Profile]
 
@@ -203,8 +241,8 @@ def load(path: Path = PARAMS_FILE) -> Params:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise TsrError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(raw, dict):
-        raise TsrError(f"{path}: expected keys seed, profile, arms and a block for each profile")
-    fixed = {key: raw.pop(key) for key in ("seed", "profile", "arms") if key in raw}
+        raise TsrError(f"{path}: expected keys seed, profile, judge, arms and a block for each profile")
+    fixed = {key: raw.pop(key) for key in ("seed", "profile", "judge", "arms") if key in raw}
     try:
         params = Params(**fixed, profiles=raw)
     except ValidationError as error:
@@ -219,8 +257,8 @@ def load(path: Path = PARAMS_FILE) -> Params:
     return params
 
 
-def _first(error: ValidationError) -> str:
-    """Return the first complaint as `key: what is wrong`."""
+def _first(error: ValidationError, known: list[str] | None = None) -> str:
+    """Return the first complaint as `key: what is wrong`; `known` are the keys that may stand there."""
     errors = error.errors()
     first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])  # a typo makes a missing key too
     key = ".".join(str(part) for part in first["loc"] if part != "profiles")
@@ -228,7 +266,7 @@ def _first(error: ValidationError) -> str:
     if first["type"] == "missing":
         return f"{key}: key is missing{more}"
     if first["type"] == "extra_forbidden":
-        return f"{key}: unknown key; expected {', '.join(_known_keys(first['loc']))}{more}"
+        return f"{key}: unknown key; expected {', '.join(known or _known_keys(first['loc']))}{more}"
     if first["type"] == "value_error":
         return f"{key}: {first['msg'].removeprefix('Value error, ')}{more}"
     return f"{key}: {first['msg']}, got {first['input']!r}{more}"

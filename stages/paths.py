@@ -1,5 +1,6 @@
 """Where things lie. Names of models and splits come from the plan and cannot leave their folders."""
 
+import os
 import re
 from pathlib import Path
 
@@ -10,6 +11,11 @@ REPORTS = Path("reports")
 ROLES = ("own", "anchor", "future")  # of the model versions that answer in a round
 WORLD = "world"  # stands as the model of responses that no model made
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def store() -> Path:
+    """Return the folder of finished rows; the variable TSR_STORE names another, to be shared by several checkouts."""
+    return Path(os.environ.get("TSR_STORE", ".tsr"))
 
 
 def checked(name: str) -> str:

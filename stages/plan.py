@@ -1,4 +1,4 @@
-"""The plan: who answers, who judges, who learns. Written from the arms in params.yaml, looped over by dvc.yaml.
+"""The plan: who answers, who judges, who learns. Written from arms and judge in params.yaml, looped over by dvc.yaml.
 
 Work that two arms share is planned once: a model version that would learn from the same pairs as one
 already planned is that one, and its own name stands under `also` (in round 0, where M_i is M0,
@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from stages import paths
 from stages.errors import TsrError
 from stages.files import write_text
 from stages.params import Arms
@@ -19,7 +20,8 @@ from stages.paths import ROLES
 
 PLAN_FILE = Path("stages/plan.yaml")
 FIRST = "M0"
-_HEADER = "# Written by `tsr plan` from the arms in params.yaml. Change those, not this.\n"
+SELF = "self"  # as `judge` in params.yaml: every model version judges for its own next step
+_HEADER = "# Written by `tsr plan` from arms and judge in params.yaml. Change those, not this.\n"
 # arm -> (prefix of its model versions, uses the past, uses the future)
 ARMS = {
     "sr": ("sr", False, False),
@@ -46,6 +48,7 @@ class Learn:
 class Plan:
     """All rows of the plan. `lines` gives each arm's model versions in order, by the names they are kept under."""
 
+    judge: str = SELF
     learns: dict[str, Learn] = field(default_factory=dict)
     also: dict[str, list[str]] = field(default_factory=dict)
     lines: dict[str, list[str]] = field(default_factory=dict)
@@ -85,9 +88,12 @@ class Plan:
         }
 
 
-def build(arms: Arms) -> Plan:
-    """Return the plan of the arms; each arm starts from M0."""
-    plan = Plan()
+def build(arms: Arms, judge: str = SELF) -> Plan:
+    """Return the plan of the arms; each arm starts from M0.
+
+    `judge` is `self` or one model version that judges throughout. Raises TsrError for one that the plan would train.
+    """
+    plan = Plan(judge=judge)
     for arm, rounds in arms.model_dump(exclude_none=True).items():
         prefix, past, future = ARMS[arm]
         line = [FIRST]
@@ -96,6 +102,10 @@ def build(arms: Arms) -> Plan:
         plan.lines[arm] = line
     if not plan.lines:
         raise TsrError(f"params.yaml: arms: none is set; expected at least one of {', '.join(ARMS)}")
+    if judge in {*plan.learns, *(name for names in plan.also.values() for name in names)}:
+        raise TsrError(
+            f"params.yaml: judge: {judge!r} learns from its own judgments; expected {SELF}, {FIRST} or another"
+        )
     return plan
 
 
@@ -104,11 +114,12 @@ def _round(plan: Plan, prefix: str, number: int, policy: str, *, past: bool, fut
     split, anchor = f"r{number}", FIRST if past else policy
     # Where M0 is the policy itself the anchor adds nothing: the rule is Self-Rewarding's.
     first = "self_rewarding" if anchor == policy else "anchored_rejection"
-    row = Learn(policy, first, judge=policy, split=split, own=policy, anchor=anchor, future=policy)
+    judge = policy if plan.judge == SELF else plan.judge
+    row = Learn(policy, first, judge=judge, split=split, own=policy, anchor=anchor, future=policy)
     if not future:
         return plan.learn(f"{prefix}-{number + 1}", row)
     ahead = plan.learn(f"{prefix}-f{number + 1}", row)
-    guided = Learn(policy, "future_guided", judge=policy, split=split, own=policy, anchor=anchor, future=ahead)
+    guided = Learn(policy, "future_guided", judge=judge, split=split, own=policy, anchor=anchor, future=ahead)
     return plan.learn(f"{prefix}-{number + 1}", guided)
 
 
@@ -142,7 +153,9 @@ def read(path: Path = PLAN_FILE) -> dict[str, Any]:
         if not isinstance(plan, dict) or not isinstance(plan.get(table), dict):
             raise TsrError(f"{path}: table {table!r} is missing; run `tsr plan`")
     for where, model in _mentioned(plan):
-        if model not in {FIRST, *plan["learns"]}:
+        if model in {FIRST, *plan["learns"]}:
+            continue
+        if not (where.endswith(".judge") and isinstance(model, str) and paths.model(model).is_dir()):
             known = ", ".join([FIRST, *plan["learns"]])
             raise TsrError(f"{path}: {where}: nobody trains {model!r}; there are: {known}")
     return plan
@@ -157,9 +170,9 @@ def _mentioned(plan: dict[str, Any]) -> Iterator[tuple[str, str | None]]:
                 yield f"{table}.{key}.{column}", row.get(column) if isinstance(row, dict) else None
 
 
-def check_agrees(arms: Arms, path: Path = PLAN_FILE) -> dict[str, Any]:
-    """Return the plan on disk if it is the one that `arms` give, else raise TsrError."""
+def check_agrees(arms: Arms, judge: str, path: Path = PLAN_FILE) -> dict[str, Any]:
+    """Return the plan on disk if it is the one that `arms` and `judge` give, else raise TsrError."""
     plan = read(path)
-    if path.read_text() != dumps(build(arms)):
-        raise TsrError(f"{path}: does not match the arms in params.yaml; run `tsr plan`")
+    if path.read_text() != dumps(build(arms, judge)):
+        raise TsrError(f"{path}: does not match arms and judge in params.yaml; run `tsr plan`")
     return plan

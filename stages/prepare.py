@@ -104,6 +104,8 @@ def _fixed_response(pid: str, answer: str) -> Row:
         "seed": 0,
         "response": answer,
         "finish_reason": "stop",
+        "status": "ok",
+        "error": None,
         "prompt_tokens": 0,
         "response_tokens": len(answer) + 1,
         "logprob_sum": 0.0,

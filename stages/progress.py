@@ -1,12 +1,13 @@
 """Progress of long work: a live bar on a terminal, a line now and then elsewhere.
 
-Always with the total and the time left.
+Always with rows done and in all, the rate and the time left; rows reused and failed where there are any.
 """
 
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Protocol
 
 LINE_EVERY_SECONDS = 10.0
@@ -14,24 +15,65 @@ spent = {"seconds": 0.0}  # in progress blocks of this process: the model's part
 
 
 class Advance(Protocol):
-    """Call with the number of items just done."""
+    """Call with the number of items just done, and how many of them failed."""
 
-    def __call__(self, done: int = 1) -> None:
+    def __call__(self, done: int = 1, failed: int = 0) -> None:
         """Count `done` more items."""
         ...
 
 
 @contextmanager
-def progress(title: str, total: int, unit: str = "rows") -> Iterator[Advance]:
-    """Show progress towards `total` while the block runs; yields the function that advances it."""
-    start = time.monotonic()
+def progress(title: str, total: int, unit: str = "rows", reused: int = 0) -> Iterator[Advance]:
+    """Show progress towards `total` while the block runs; yields the function that advances it.
+
+    `reused` items are there already: they count as done, and not in the rate.
+    """
+    state = _State(title, total, unit, reused)
     try:
-        yield from (_bar if sys.stderr.isatty() else _lines)(title, total, unit)
+        yield from (_bar if sys.stderr.isatty() else _lines)(state)
     finally:
-        spent["seconds"] += time.monotonic() - start
+        spent["seconds"] += time.monotonic() - state.start
 
 
-def _bar(title: str, total: int, unit: str) -> Iterator[Advance]:
+@dataclass
+class _State:
+    """What is known of work under way."""
+
+    title: str
+    total: int
+    unit: str
+    reused: int
+    made: int = 0
+    failed: int = 0
+    start: float = field(default_factory=time.monotonic)
+
+    @property
+    def done(self) -> int:
+        return self.reused + self.made
+
+    def count(self, done: int, failed: int) -> None:
+        self.made += done
+        self.failed += failed
+
+    def aside(self) -> str:
+        """Return what became of the items, where there is more to say than that they are done."""
+        told = [f"{n} {what}" for n, what in ((self.reused, "reused"), (self.failed, "failed")) if n]
+        return f" ({', '.join(told)})" if told else ""
+
+    def line(self) -> str:
+        """Return how far the work is."""
+        rate = self.made / max(time.monotonic() - self.start, 1e-9)
+        left = f"{(self.total - self.done) / rate:.0f} s left" if rate else "no row yet"
+        return f"{self.title}: {self.done}/{self.total} {self.unit}{self.aside()}, {rate:.3g}/s, {left}"
+
+    def end(self) -> str:
+        """Return what was done, and how fast."""
+        seconds = time.monotonic() - self.start
+        rate = f", {self.made / seconds:.3g}/s" if self.made and seconds else ""
+        return f"{self.title}: {self.done}/{self.total} {self.unit}{self.aside()} in {seconds:.1f} s{rate}"
+
+
+def _bar(state: _State) -> Iterator[Advance]:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -42,25 +84,30 @@ def _bar(title: str, total: int, unit: str) -> Iterator[Advance]:
         TimeRemainingColumn,
     )
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit))
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[told]}"))
     times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
     with Progress(*columns, *times, console=Console(stderr=True)) as bar:
-        task = bar.add_task(title, total=total)
-        yield lambda done=1: bar.advance(task, done)
+        task = bar.add_task(state.title, total=state.total, told=state.unit + state.aside())
+        bar.advance(task, state.reused)
+
+        def advance(done: int = 1, failed: int = 0) -> None:
+            state.count(done, failed)
+            rate = state.made / max(time.monotonic() - state.start, 1e-9)
+            bar.update(task, advance=done, told=f"{state.unit}{state.aside()}, {rate:.3g}/s")
+
+        yield advance
 
 
-def _lines(title: str, total: int, unit: str) -> Iterator[Advance]:
-    start = last = time.monotonic()
-    seen = 0
+def _lines(state: _State) -> Iterator[Advance]:
+    last = state.start
 
-    def advance(done: int = 1) -> None:
-        nonlocal seen, last
-        seen += done
+    def advance(done: int = 1, failed: int = 0) -> None:
+        nonlocal last
+        state.count(done, failed)
         now = time.monotonic()
-        if now - last >= LINE_EVERY_SECONDS and seen < total:
+        if now - last >= LINE_EVERY_SECONDS and state.done < state.total:
             last = now
-            left = (now - start) / seen * (total - seen)
-            print(f"{title}: {seen}/{total} {unit}, {left:.0f} s left", file=sys.stderr, flush=True)
+            print(state.line(), file=sys.stderr, flush=True)
 
     yield advance
-    print(f"{title}: {seen}/{total} {unit} in {time.monotonic() - start:.1f} s", file=sys.stderr, flush=True)
+    print(state.end(), file=sys.stderr, flush=True)

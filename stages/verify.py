@@ -12,9 +12,10 @@ import polars as pl
 from stages import lockfile, models, paths, plan, tables
 from stages.candidates import Sides, read_candidates
 from stages.errors import TsrError
+from stages.evaluate import fixed_ways
 from stages.pair import make_pairs
 from stages.params import Params
-from stages.parsing import load_parser
+from stages.parsing import Reading, load_parser
 from stages.progress import progress
 from stages.score import check_votes, score
 
@@ -23,7 +24,7 @@ Row = dict[str, Any]
 
 def run(params: Params, *, partial: bool = False) -> None:
     """Print what is wrong, one line each; raise TsrError if anything is. `partial` lets outputs be absent."""
-    planned = plan.check_agrees(params.arms)
+    planned = plan.check_agrees(params.arms, params.judge)
     wrong = list(check_hashes(planned, partial=partial))
     checks = [
         *((check_generations, row) for row in planned["answers"].values()),
@@ -72,12 +73,9 @@ def check_evaluation(params: Params, row: Row) -> Iterator[str]:
     yield from _wrong_answers(model, "eval", params.block.evaluate.samples)
     path = paths.judgments(model, paths.WORLD, "fixed")
     judgments = tables.read("judgments", path)
-    check_votes(
-        params.block.judge.votes,
-        tables.read("generations", paths.generations(paths.WORLD, "fixed")),
-        judgments,
-        str(path),
-    )
+    fixed = tables.read("generations", paths.generations(paths.WORLD, "fixed"))
+    for way, votes in fixed_ways(params.block.judge).items():
+        check_votes(way, votes, fixed, judgments.filter(pl.col("way") == way), str(path))
     yield from _wrong_hash(path, "judge_hash", judgments["judge_hash"], model)
 
 
@@ -100,8 +98,10 @@ def check_scores(params: Params, row: Row) -> Iterator[str]:
     where = (row["judge"], row["model"], row["split"])
     generations = tables.read("generations", paths.generations(row["model"], row["split"]))
     judgments = tables.read("judgments", paths.judgments(*where))
-    check_votes(params.block.judge.votes, generations, judgments, str(paths.judgments(*where)))
-    again = score(load_parser(params.block.judge.rubric), row["judge"], generations, judgments)
+    settings = params.block.judge
+    check_votes(settings.way, settings.votes, generations, judgments, str(paths.judgments(*where)))
+    reading = Reading(load_parser(settings.rubric), params.block.score.least_mass)
+    again = score(reading, row["judge"], generations, judgments)
     kept = tables.read("scores", paths.scores(*where))
     yield from _differences(str(paths.scores(*where)), "generation_id", kept, again, "the votes give")
     yield from _wrong_hash(paths.judgments(*where), "judge_hash", judgments["judge_hash"], row["judge"])

@@ -1,17 +1,34 @@
 """Rows for tests, in the compact form that the cases beside the SQL files use."""
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from stages import tables
-from stages.backends import load_backend
+from stages.backends.transformers import Settings, TransformersBackend, open_backend
 from stages.candidates import COLUMNS, ROLES
+from stages.completing import Work
 from stages.generate import generate
-from stages.params import Generate
+from stages.params import Generate, Judge
+from stages.parsing import Reading, load_parser
 
 Row = dict[str, Any]
+GENERATE = Generate(
+    backend="transformers", max_failed_share=0.0, temperature=0.8, top_p=1.0, max_new_tokens=6, samples=3
+)
+JUDGE = Judge(
+    backend="transformers",
+    max_failed_share=0.0,
+    rubric="micro",
+    way="votes",
+    distribution=False,
+    votes=1,
+    temperature=0.0,
+    top_p=1.0,
+    max_new_tokens=4,
+)
 TYPES = {"score": pl.Float64, "prompt_tokens": pl.Int64, "response_tokens": pl.Int64}
 
 
@@ -69,6 +86,8 @@ def generations(ids: list[str], **columns: Any) -> pl.DataFrame:
         "seed": 1,
         "response": "r",
         "finish_reason": "stop",
+        "status": "ok",
+        "error": None,
         "prompt_tokens": 1,
         "response_tokens": 2,
         "logprob_sum": -1.0,
@@ -89,13 +108,17 @@ def judgments(raw: dict[str, list[str]]) -> pl.DataFrame:
                 "judge": "J",
                 "judge_hash": "h",
                 "rubric_hash": "h",
+                "way": "votes",
                 "vote_id": vote,
                 "seed": 1,
                 "raw": text,
                 "digit_logprobs": None,
                 "finish_reason": "stop",
+                "status": "ok",
+                "error": None,
                 "prompt_tokens": 1,
                 "response_tokens": 1,
+                "backend": "none",
             }
             for gid, texts in raw.items()
             for vote, text in enumerate(texts)
@@ -103,8 +126,22 @@ def judgments(raw: dict[str, list[str]]) -> pl.DataFrame:
     )
 
 
+def embedded(folder: Path, tile: int = 8) -> TransformersBackend:
+    """The embedded backend for a model folder."""
+    # model_construct: unchecked, so that a test can go below 4
+    return open_backend(folder, Settings.model_construct(tile_rows=tile, dtype="float32", device="cpu"))
+
+
+def work(share: float = 0.0, store: Path | None = None) -> Work:
+    """A table to be filled, with a store of its own unless one is given."""
+    return Work("generate/M0/r0", share, store or Path(tempfile.mkdtemp()))
+
+
 def sampled(folder: Path, ids: list[str], samples: int = 3, seed: int = 7) -> dict[tuple[str, int], Row]:
     """Generation rows by prompt and sample."""
-    how = Generate(temperature=0.8, top_p=1.0, max_new_tokens=6, samples=samples)
-    made = generate(seed, how, "M0", prompts(ids), load_backend(folder, 8))
+    how = GENERATE.model_copy(update={"samples": samples})
+    made = generate(seed, how, "M0", prompts(ids), embedded(folder), work())
     return {(row["prompt_id"], row["sample_id"]): row for row in made.to_dicts()}
+
+
+READING = Reading(load_parser("micro"), 0.5)

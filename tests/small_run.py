@@ -22,7 +22,7 @@ TINY = {
     },
     "base": {"hidden_size": 32, "heads": 2, "context": 512, "init_std": 0.3},
     "sft": {"steps": 2, "batch_size": 4, "warmup_steps": 0},
-    "backend": {"tile_rows": 16},
+    "backends": {"transformers": {"tile_rows": 16, "dtype": "float32", "device": "cpu"}},
     "generate": {"samples": 6, "max_new_tokens": 24},
     "judge": {"max_new_tokens": 4},
     "dpo": {"learning_rate": 1.0e-2, "batch_size": 4},

@@ -2,37 +2,35 @@
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from conftest import MakeModel
-from rows import prompts, sampled
+from rows import GENERATE, embedded, prompts, sampled, work
 
 from stages import models
-from stages.backends import Completion, Request, SamplingParams, load_backend
+from stages.backends import Completion, Request, SamplingParams
 from stages.backends.transformers import _uniforms, pick
 from stages.errors import TsrError
 from stages.generate import generate
 from stages.ids import seed_for
-from stages.params import Generate
 
 WARM = SamplingParams(temperature=0.8, top_p=1.0, max_new_tokens=8)
 WORDS = ["abc", "kitten", "zzzzzz", "longerword", "q"]
 
 
-def asked(count: int = 21) -> list[Request]:
+def asked(count: int = 21, how: SamplingParams = WARM) -> list[Request]:
     """Requests of several prompt lengths, several of each."""
     messages = [[{"role": "user", "content": f"next {word}"}] for word in WORDS]
-    return [Request(f"r{i:02}", messages[i % len(WORDS)], seed_for(1, i)) for i in range(count)]
+    return [Request(f"r{i:02}", messages[i % len(WORDS)], seed_for(1, i), how) for i in range(count)]
 
 
-def completed(
-    folder: Path, requests: Sequence[Request], tile: int = 8, how: SamplingParams = WARM
-) -> dict[str, Completion]:
+def completed(folder: Path, requests: Sequence[Request], tile: int = 8) -> dict[str, Completion]:
     """Completions by request id; equality of two is bit for bit, log-probabilities too."""
-    return {c.request_id: c for c in load_backend(folder, tile).complete(requests, how)}
+    return {c.request_id: c for c in embedded(folder, tile).complete(requests)}
 
 
 def test_a_row_does_not_depend_on_order_or_company(tiny: Path) -> None:
@@ -63,8 +61,8 @@ def test_a_completion_is_what_the_model_says_without_cache_and_padding(tiny: Pat
     model, tokenizer = models.load_model(tiny), models.load_tokenizer(tiny)
     greedy = SamplingParams(temperature=0.0, top_p=1.0, max_new_tokens=8)
     allowed = [i for i in range(len(tokenizer)) if i not in tokenizer.all_special_ids or i == tokenizer.eos_token_id]
-    for request in asked(5):
-        done = completed(tiny, [request], how=greedy)[request.request_id]
+    for request in asked(5, greedy):
+        done = completed(tiny, [request])[request.request_id]
         ids = tokenizer.apply_chat_template(request.messages, add_generation_prompt=True, return_dict=True)["input_ids"]
         prompt, total = len(ids), 0.0
         while len(ids) - prompt < 8 and ids[-1] != tokenizer.eos_token_id:
@@ -81,10 +79,11 @@ def test_a_completion_is_what_the_model_says_without_cache_and_padding(tiny: Pat
 
 def test_the_seed_decides_at_a_temperature_and_not_at_0(tiny: Path) -> None:
     one = asked()[0]
-    others = [Request(f"s{seed}", one.messages, seed) for seed in range(8)]
+    others = [Request(f"s{seed}", one.messages, seed, WARM) for seed in range(8)]
     assert len({c.text for c in completed(tiny, others).values()}) > 4
     cold = SamplingParams(temperature=0.0, top_p=1.0, max_new_tokens=8)
-    assert len({c.text for c in completed(tiny, others, how=cold).values()}) == 1
+    cool = [replace(other, sampling=cold) for other in others]
+    assert len({c.text for c in completed(tiny, cool).values()}) == 1
 
 
 def test_temperature_0_is_argmax() -> None:
@@ -133,25 +132,29 @@ def test_the_template_and_the_tokenizer_are_part_of_the_hash(make_model: MakeMod
 
 
 def test_sampling_parameters_are_part_of_the_id(tiny: Path) -> None:
-    how = Generate(temperature=0.8, top_p=1.0, max_new_tokens=6, samples=1)
+    how = GENERATE.model_copy(update={"samples": 1})
     changes = [{}, {"temperature": 0.7}, {"top_p": 0.9}, {"max_new_tokens": 5}]
     ids = [
-        generate(7, how.model_copy(update=change), "M0", prompts(["abc"]), load_backend(tiny, 8))["generation_id"][0]
+        generate(7, how.model_copy(update=change), "M0", prompts(["abc"]), embedded(tiny), work())["generation_id"][0]
         for change in changes
     ]
     assert len(set(ids)) == 4
 
 
-def test_a_prompt_beyond_the_context_is_one_line(make_model: MakeModel) -> None:
-    backend = load_backend(make_model(context=16), 8)
-    long = Request("gone", [{"role": "user", "content": "next kittens"}], 1)
-    with pytest.raises(TsrError, match=r"^request gone: 12 prompt tokens and 8 new ones do not fit into .* 16$"):
-        list(backend.complete([long], WARM))
+def test_a_prompt_beyond_the_context_is_a_failed_request(make_model: MakeModel) -> None:
+    backend = embedded(make_model(context=16))
+    short, long = ([{"role": "user", "content": text}] for text in ("next a", "next kittens"))
+    done = {c.request_id: c for c in backend.complete([Request("long", long, 1, WARM), Request("short", short, 1, WARM)])}
+    assert done["short"].status == "ok"
+    assert done["long"] == Completion(
+        *("long", "", "error", 0, 0, None, None, "too_long"),
+        "12 prompt tokens and 8 new ones do not fit into the context of 16",
+    )
 
 
 def test_a_folder_without_a_model_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(TsrError, match=r"no .* in it"):
-        load_backend(tmp_path, 8)
+        embedded(tmp_path)
     with pytest.raises(TsrError, match="no such model folder"):
         models.load_tokenizer(tmp_path / "none")
 
@@ -165,5 +168,5 @@ def test_draws_come_from_the_seed_alone() -> None:
 def test_a_response_never_holds_a_control_token(tiny: Path) -> None:
     tokenizer = models.load_tokenizer(tiny)
     hot = SamplingParams(temperature=5.0, top_p=1.0, max_new_tokens=12)
-    texts = [done.text for done in completed(tiny, asked(60), how=hot).values()]
+    texts = [done.text for done in completed(tiny, asked(60, hot)).values()]
     assert not [text for text in texts for token in tokenizer.all_special_tokens if token in text]

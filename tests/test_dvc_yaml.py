@@ -10,6 +10,7 @@ import pytest
 import yaml
 from pipeline_file import PARAMS, ROOT, STAGES, command, outputs, resolved, rows
 
+from stages.backends import backends
 from stages.params import Profile
 
 # All but the report, which is cheap, reads all tables and prints whole blocks of params.
@@ -18,7 +19,7 @@ MAKERS = [name for name in STAGES if name != "report"]
 NEUTRAL = {"errors", "progress", "params", "paths", "cli", "plan", "drops", "files"}
 # Found by name at run time: the rubric that the profile in force names.
 BY_NAME = {"stages/asking.py": "ask.py", "stages/parsing.py": "parse.py"}
-RUBRICS = {PARAMS[key]["judge"]["rubric"] for key in PARAMS if key not in ("seed", "profile", "arms")}
+RUBRICS = {PARAMS[key]["judge"]["rubric"] for key in PARAMS if key not in ("seed", "profile", "judge", "arms")}
 BLOCKS = {field.annotation.__name__: name for name, field in Profile.model_fields.items() if field.annotation}
 
 
@@ -51,6 +52,8 @@ def closure(path: str) -> frozenset[str]:
             continue
         seen.add(here)
         ahead += imported(here)
+        if here == "stages/backends/__init__.py":  # which of them is chosen by params
+            ahead += [f"stages/backends/{name}.py" for name in backends()]
         if here in BY_NAME:
             rubrics = {
                 block["judge"]["rubric"]
@@ -160,7 +163,7 @@ def keys_used(name: str) -> set[str]:
                     continue
                 for chain in chains(node, arg.arg):
                     key = (*prefix, *(part for part in chain if part != "block"))[:2]
-                    if len(key) == 2 or (key and key[0] not in BLOCKS.values()):
+                    if len(key) == 2 or (key and (key[0] not in BLOCKS.values() or key[0] == "backends")):
                         used.add(".".join(key))
     received = {c[1] for c in given if c[0] == "block" and len(c) > 1}
     whole = ("block",) in given or ast.unparse(function).count("_params())") > 0
@@ -171,7 +174,8 @@ def keys_used(name: str) -> set[str]:
 def test_params_are_those_that_the_stage_reads(name: str) -> None:
     declared = {key.replace("${profile}.", "") for key in STAGES[name].get("params", [])}
     used = keys_used(name)
-    fields = {block: _choices(field.annotation) for block, field in Profile.model_fields.items()}
+    blocks = {block: field.annotation for block, field in Profile.model_fields.items() if block != "backends"}
+    fields = {block: _choices(kind) for block, kind in blocks.items()}
     spread = {"model_dump", "model_copy"}  # passes the whole block on
     for key in used:
         block, _, field = key.partition(".")
@@ -181,7 +185,8 @@ def test_params_are_those_that_the_stage_reads(name: str) -> None:
         read = {k.partition(".")[2] for k in used if k.partition(".")[0] == block}
         if not field and block in fields and not read & spread:
             assert read == fields[block], f"{name}: {key} holds keys that it does not read"
-        assert read if not field else field in read, f"{name}: {key} is not read"
+        said = block in used if block == "backends" else read if not field else field in read
+        assert said, f"{name}: {key} is not read"
 
 
 def _choices(block: Any) -> set[str]:

@@ -17,7 +17,7 @@ TINY = {
     | {"eft_examples": 1200},
     "base": {"hidden_size": 64},
     "sft": {"steps": 120, "batch_size": 24},
-    "backend": {"tile_rows": 32},
+    "backends": {"transformers": {"tile_rows": 32, "dtype": "float32", "device": "cpu"}},
     "generate": {"samples": 4},
     "dpo": {"batch_size": 8, "epochs": 1},
     "measure": {"gradient_pairs": 4},

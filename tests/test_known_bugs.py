@@ -7,38 +7,39 @@ from pathlib import Path
 import polars as pl
 import pytest
 from conftest import MakeModel
-from rows import candidates, generations, judgments, prompts, sampled
+from rows import JUDGE, READING, candidates, generations, judgments, prompts, sampled, work
 
 from stages import models, paths, tables
-from stages.backends import Completion, Request, SamplingParams
+from stages.backends import Completion, Request
 from stages.candidates import Sides, read_candidates
 from stages.judge import judge_all
 from stages.pair import make_pairs
-from stages.params import Judge, Pair
-from stages.parsing import load_parser
+from stages.params import Pair
 from stages.score import score
 
-JUDGE = Judge(temperature=0.0, top_p=1.0, max_new_tokens=4, rubric="micro", votes=1)
 STRATEGIES = ["self_rewarding", "anchored_rejection", "future_guided"]
 
 
 class Says:
     """A backend that gives one reply to everything, in reverse order of the requests."""
 
-    name, model_hash, template_hash = "says", "h", "t"
+    name, model_hash, template_hash, version = "says", "h", "t", "v"
 
     def __init__(self, reply: str) -> None:
         self.reply = reply
 
-    def complete(self, requests: Iterable[Request], sampling: SamplingParams) -> Iterator[Completion]:
+    def complete(self, requests: Iterable[Request]) -> Iterator[Completion]:
         for request in reversed(list(requests)):
             yield Completion(request.request_id, self.reply, "stop", 1, 1, -1.0)
+
+    def close(self) -> None:
+        pass
 
 
 def scored(raw: dict[str, list[str]]) -> dict[str, float | None]:
     """Score of each generation from its raw replies."""
     return dict(
-        score(load_parser("micro"), "J", generations(list(raw)), judgments(raw))["generation_id", "score"].iter_rows()
+        score(READING, "J", generations(list(raw)), judgments(raw))["generation_id", "score"].iter_rows()
     )
 
 
@@ -65,9 +66,9 @@ def test_oxen_the_judged_text_cannot_score_itself(text: str) -> None:
     """The score was searched for in question and reply together."""
     asked = prompts(["next kitten"])
     made = generations(["g"], prompt_id="next kitten", response=text)
-    raw = judge_all(7, JUDGE, "J", asked, made, Says("no idea"))
+    raw = judge_all(7, JUDGE, "J", asked, made, Says("no idea"), work())
     assert raw["raw"].to_list() == ["no idea"]
-    assert score(load_parser("micro"), "J", made, raw)["score"].to_list() == [None]
+    assert score(READING, "J", made, raw)["score"].to_list() == [None]
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -107,7 +108,7 @@ def test_open_instruct_texts_stay_with_their_prompts(tmp_path: Path, monkeypatch
     made = pl.concat([generations([gid], prompt_id=gid, response=f"answer to {gid}") for gid in ids])
     tables.write("generations", made, paths.generations("M0", "r0"))
     votes = judgments({gid: [f"a+ ={i}"] for i, gid in enumerate(sorted(ids, reverse=True)) if gid != "c"})
-    given = score(load_parser("micro"), "M0", made, votes).filter(pl.col("generation_id") != "c")
+    given = score(READING, "M0", made, votes).filter(pl.col("generation_id") != "c")
     tables.write("scores", given.reverse(), paths.scores("M0", "M0", "r0"))
     read = read_candidates(Sides("M0", "r0", "M0", "M0", "M0")).filter(pl.col("role") == "own")
     rows = {row["prompt_id"]: (row["response"], row["score"]) for row in read.to_dicts()}
@@ -121,12 +122,12 @@ def test_open_instruct_judgments_stay_with_their_responses() -> None:
     asked: dict[str, str] = {}
 
     class Notes(Says):
-        def complete(self, requests: Iterable[Request], sampling: SamplingParams) -> Iterator[Completion]:
+        def complete(self, requests: Iterable[Request]) -> Iterator[Completion]:
             for request in reversed(list(requests)):
                 asked[request.messages[-1]["content"]] = request.request_id
                 yield Completion(request.request_id, request.messages[-1]["content"], "stop", 1, 1, -1.0)
 
-    raw = judge_all(7, JUDGE, "J", prompts(ids[::-1]), made, Notes(""))
+    raw = judge_all(7, JUDGE, "J", prompts(ids[::-1]), made, Notes(""), work())
     assert dict(raw["generation_id", "raw"].iter_rows()) == {
         f"g{op}": "judge " + op + " " + " ".join(a + b for a, b in zip("kitten", op + "__", strict=True))
         for op in ("next", "prev", "flip")
@@ -145,8 +146,8 @@ def test_every_vote_has_a_seed_of_its_own() -> None:
     """Votes with one seed are one vote, counted several times."""
     many = JUDGE.model_copy(update={"votes": 3, "temperature": 1.0})
     made = pl.concat([generations([gid], prompt_id="next kitten") for gid in "ab"])
-    raw = judge_all(7, many, "J", prompts(["next kitten"]), made, Says("a+ =5"))
+    raw = judge_all(7, many, "J", prompts(["next kitten"]), made, Says("a+ =5"), work())
     assert sorted(raw["generation_id", "vote_id"].iter_rows()) == [(g, v) for g in "ab" for v in range(3)]
     assert raw["seed"].n_unique() == 6
-    fewer = judge_all(7, many.model_copy(update={"votes": 2}), "J", prompts(["next kitten"]), made, Says("a+ =5"))
+    fewer = judge_all(7, many.model_copy(update={"votes": 2}), "J", prompts(["next kitten"]), made, Says("a+ =5"), work())
     assert set(fewer.drop("digit_logprobs").iter_rows()) < set(raw.drop("digit_logprobs").iter_rows())

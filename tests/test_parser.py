@@ -6,11 +6,11 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rows import generations, judgments
+from rows import READING, generations, judgments
 
 from stages.asking import load_ask, rubric_hash
 from stages.errors import TsrError
-from stages.parsing import load_parser, read_votes
+from stages.parsing import Reading, read_votes
 from stages.rubrics.micro.parse import HIGH, LOW, parse
 from stages.score import check_votes, score
 
@@ -82,15 +82,14 @@ class Wild:
 
 
 def test_out_of_range_is_null_not_clipped() -> None:
-    values = read_votes(Wild(), judgments({"g": ["-1", "0", "5", "5.5", "nan", "inf", ""]}))["value"]
+    values = read_votes(Reading(Wild(), 0.5), judgments({"g": ["-1", "0", "5", "5.5", "nan", "inf", ""]}))["value"]
     assert values.to_list() == [None, 0.0, 5.0, None, None, None, None]
 
 
 def test_a_failure_to_parse_is_never_imputed() -> None:
     """It is neither -1 nor 0 nor the mean of the others, and does not weigh on the mean."""
-    parser = load_parser("micro")
     replies = {"a": [f"{NEAT}4", "score: 5"], "b": ["=5", ""], "c": [f"{NEAT}0"]}
-    scored = score(parser, "J", generations(["a", "b", "c", "d"]), judgments(replies)).sort("generation_id")
+    scored = score(READING, "J", generations(["a", "b", "c", "d"]), judgments(replies)).sort("generation_id")
     assert scored["score"].to_list() == [4.0, None, 0.0, None]
     assert scored["parse_status"].to_list() == ["partial", "unparsed", "ok", "no_votes"]
     assert scored["n_parsed"].to_list() == [1, 0, 1, 0]
@@ -129,13 +128,13 @@ def test_the_rubrics_hash_is_of_the_question_not_of_the_parser(tmp_path: Path, m
 def test_a_reply_that_was_cut_off_has_no_score() -> None:
     """The digit may have been the first of two."""
     cut = judgments({"g": [f"{NEAT}5"]}).with_columns(finish_reason=pl.lit("length"))
-    assert read_votes(load_parser("micro"), cut)["value"].to_list() == [None]
+    assert read_votes(READING, cut)["value"].to_list() == [None]
 
 
 def test_lost_and_foreign_votes_are_refused() -> None:
     made, votes = generations(["a", "b"]), judgments({"a": ["", ""], "b": ["", ""]})
-    check_votes(2, made, votes, "here")
+    check_votes("votes", 2, made, votes, "here")
     with pytest.raises(TsrError, match="here: vote 1 on generation b is missing; 1 votes are like that"):
-        check_votes(2, made, votes.filter((pl.col("generation_id") == "a") | (pl.col("vote_id") == 0)), "here")
+        check_votes("votes", 2, made, votes.filter((pl.col("generation_id") == "a") | (pl.col("vote_id") == 0)), "here")
     with pytest.raises(TsrError, match="here: vote 0 on generation b should not be there; 2 votes"):
-        check_votes(2, generations(["a"]), votes, "here")
+        check_votes("votes", 2, generations(["a"]), votes, "here")

@@ -12,7 +12,7 @@ from stages.candidates import Sides, read_candidates
 from stages.errors import TsrError
 from stages.ids import content_id, prompt_id
 from stages.metrics import write_json
-from stages.parsing import load_parser
+from stages.parsing import Reading, load_parser
 from stages.reporting.asides import best_round, judge_drift
 from stages.reporting.charts import slim
 from stages.reporting.claims import Facts, comparisons, findings
@@ -127,7 +127,7 @@ def make_prompts(split: str, source: str) -> pl.DataFrame:
 
 
 def make_generations(model: str, prompts: pl.DataFrame) -> pl.DataFrame:
-    fixed = {"model": model, "model_hash": model, "seed": 1, "backend": "test", "finish_reason": "stop"}
+    fixed = {"model": model, "model_hash": model, "seed": 1, "backend": "test", "finish_reason": "stop", "status": "ok"}
     rows = []
     for pid, sample in product(prompts["prompt_id"], range(3)):
         right = digit("truth", model, pid, sample)
@@ -141,7 +141,8 @@ def make_generations(model: str, prompts: pl.DataFrame) -> pl.DataFrame:
 
 
 def make_judgments(judge: str, generations: pl.DataFrame) -> pl.DataFrame:
-    fixed = {"judge": judge, "judge_hash": judge, "rubric_hash": "r", "vote_id": 0, "seed": 1, "digit_logprobs": None}
+    fixed = {"judge": judge, "judge_hash": judge, "rubric_hash": "r", "vote_id": 0, "seed": 1, "status": "ok"}
+    fixed |= {"way": "votes", "backend": "test"}
     rows = [
         {"generation_id": gid, "raw": f"a+ =={'!' if value == 1 else ''}{value}".replace("==", "="), **fixed}
         | {"finish_reason": "stop", "prompt_tokens": 20, "response_tokens": 8}
@@ -165,12 +166,12 @@ def make_run(root: Path, arms: str, source: str = "micro_world") -> None:
         tables.write("prompts", rows, paths.prompts(split))
     for model, split in [*built.answers(), *((m, "eval") for m in built.models), (paths.WORLD, "fixed")]:
         tables.write("generations", make_generations(model, prompts[split]), paths.generations(model, split))
-    parser = load_parser("micro")
+    reading = Reading(load_parser("micro"), 0.5)
     for judge, model, split in [*built.judges(), *((m, paths.WORLD, "fixed") for m in built.models)]:
         generations = tables.read("generations", paths.generations(model, split))
         judgments = make_judgments(judge, generations)
         tables.write("judgments", judgments, paths.judgments(judge, model, split))
-        tables.write("scores", score.score(parser, judge, generations, judgments), paths.scores(judge, model, split))
+        tables.write("scores", score.score(reading, judge, generations, judgments), paths.scores(judge, model, split))
     for name, row in built.learns.items():
         make_round(settings.block, name, row, prompts[row.split])
     for model in built.models:

@@ -80,7 +80,7 @@ def test_measures_and_metrics(run: Run) -> None:
         tables.read("generations", paths.generations("sr-1", "eval")).height
         == 4 * PARAMS["micro"]["evaluate"]["samples"]
     )
-    assert tables.read("judgments", paths.judgments("sr-1", "world", "fixed")).height == 6
+    assert tables.read("judgments", paths.judgments("sr-1", "world", "fixed")).height == 2 * 6
 
 
 def test_the_training_curve_has_a_row_a_step(run: Run) -> None:

@@ -72,16 +72,14 @@ def test_responses_have_the_log_probability_that_training_sees(run: Run) -> None
 
 def test_bos_stands_once_wherever_a_conversation_is_encoded(run: Run) -> None:
     """TRL adds none of its own; with two, or none, training and sampling would see other prompts."""
-    from stages.backends import Request
-    from stages.backends.transformers import TransformersBackend
+    from stages.backends._chat import Chat
 
-    bos = models.load_tokenizer(paths.model("M0")).bos_token_id
+    bos, chat = models.load_tokenizer(paths.model("M0")).bos_token_id, Chat(paths.model("M0"))
     for ids in run.sft.train_dataset["input_ids"]:
         assert (ids[0], ids.count(bos)) == (bos, 1)
-    backend = TransformersBackend(paths.model("M0"), 8)
     pairs = tables.read("pairs", paths.pairs("sr-1"))
     for row, pair in zip(run.dpo.train_dataset, pairs.iter_rows(named=True), strict=True):
-        assert row["prompt_ids"] == backend._encode(Request("r", pair["prompt"], 0), 1)
+        assert row["prompt_ids"] == chat.encode(pair["prompt"])
         assert (row["prompt_ids"][0], row["prompt_ids"].count(bos)) == (bos, 1)
 
 

@@ -3,106 +3,213 @@
 Two things make batched sampling depend on its batch: padding and batch size move the logits in the
 last bits, and sampling draws from one generator. So here a tile always has `tile_rows` rows of one
 prompt length (short tiles are filled up, never padded), and each row draws from its own generator,
-seeded by the request. What a row gets then depends on the row and on `tile_rows` alone.
+seeded by the request. What a row gets then depends on the row alone.
+
+A prompt that is sampled several times is read once: its rows go on from copies of its key-value cache.
 """
 
+import copy
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field
 
-from stages.backends import Completion, Request, SamplingParams
+from stages import models
+from stages.backends import Completion, Request, SamplingParams, code_version, failed, own_sources
+from stages.backends._chat import Chat
+from stages.block import Block
 from stages.errors import TsrError
-from stages.ids import content_id
-from stages.models import load_model, load_tokenizer, model_hash
 
 if TYPE_CHECKING:
     import torch
 
+# Requests that are sorted by length at a time: enough for full tiles, few enough for memory to stay flat.
+WINDOW_TILES = 64
+
+
+class Settings(Block):
+    """The embedded engine. Below 4 rows a tile, a row's log-probabilities differ in the last bits."""
+
+    tile_rows: Annotated[int, Field(ge=4)]
+    dtype: Literal["float32", "bfloat16"]
+    device: Literal["cpu", "cuda"]
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A request with its prompt's tokens."""
+
+    request: Request
+    ids: tuple[int, ...]
+
+
+@dataclass
+class _Loaded:
+    """What takes memory and seconds to load."""
+
+    model: Any
+    chat: Chat
+    never: "torch.Tensor"  # control tokens that are never sampled
+
+
+def open_backend(folder: Path, settings: Settings) -> "TransformersBackend":
+    """Return the embedded backend for a model folder. Raises TsrError for a model that runs elsewhere."""
+    if models.endpoint(folder):
+        raise TsrError(f"{folder}: has no weights, only {models.ENDPOINT}; only the backend openai can ask it")
+    return TransformersBackend(folder, settings)
+
 
 class TransformersBackend:
-    """Completes requests with a local model in fp32. Raises TsrError for a prompt beyond the context."""
+    """Completes requests with a local model; a prompt beyond the context is a failed request."""
 
     name = "transformers"
 
-    def __init__(self, folder: Path, tile_rows: int) -> None:
-        self.model_hash = model_hash(folder)
-        self._tokenizer = load_tokenizer(folder)
-        self._model = load_model(folder)
-        self._tile_rows = tile_rows
-        self.template_hash = content_id("template", self._tokenizer.chat_template)
-        # Control tokens in a response would come back as text that tokenizes to something else, or as a second BOS.
-        self._never = sorted(set(self._tokenizer.all_special_ids) - {self._tokenizer.eos_token_id})
+    def __init__(self, folder: Path, settings: Settings) -> None:
+        self.model_hash = models.model_hash(folder)
+        self.template_hash = models.template_hash(folder)
+        decides = {"dtype": settings.dtype, "device": settings.device}
+        packages = ("torch", "transformers", "tokenizers")
+        self.version = code_version(own_sources("transformers", "_chat"), packages, decides)
+        self._folder, self._settings = folder, settings
+        self._loaded: _Loaded | None = None
 
-    def complete(self, requests: Iterable[Request], sampling: SamplingParams) -> Iterator[Completion]:
-        """Yield completions tile by tile, the shortest prompts first."""
-        by_length: dict[int, list[tuple[Request, list[int]]]] = {}
-        for request in requests:
-            ids = self._encode(request, sampling.max_new_tokens)
-            by_length.setdefault(len(ids), []).append((request, ids))
-        for length in sorted(by_length):
-            rows = by_length[length]
-            for start in range(0, len(rows), self._tile_rows):
-                yield from self._complete_tile(rows[start : start + self._tile_rows], sampling)
+    def close(self) -> None:
+        """Give the weights back."""
+        self._loaded = None
 
-    def _encode(self, request: Request, new_tokens: int) -> list[int]:
-        ids: list[int] = self._tokenizer.apply_chat_template(
-            request.messages, add_generation_prompt=True, tokenize=True, return_dict=True
-        )["input_ids"]
-        room = self._model.config.max_position_embeddings
-        if len(ids) + new_tokens > room:
-            raise TsrError(
-                f"request {request.request_id}: {len(ids)} prompt tokens and {new_tokens} new ones "
-                f"do not fit into the context of {room}"
-            )
-        return ids
+    def complete(self, requests: Iterable[Request]) -> Iterator[Completion]:
+        """Yield completions tile by tile; within a window of the stream, the shortest prompts first."""
+        stream = iter(requests)
+        while window := list(islice(stream, WINDOW_TILES * self._settings.tile_rows)):
+            rows = []
+            for request in window:
+                ids = tuple(self._load().chat.encode(request.messages))
+                room = self._load().model.config.max_position_embeddings
+                if len(ids) + request.sampling.max_new_tokens > room:
+                    sizes = f"{len(ids)} prompt tokens and {request.sampling.max_new_tokens} new ones"
+                    yield failed(request, "too_long", f"{sizes} do not fit into the context of {room}")
+                else:
+                    rows.append(_Row(request, ids))
+            yield from self._complete_window(rows)
 
-    def _complete_tile(self, tile: list[tuple[Request, list[int]]], sampling: SamplingParams) -> Iterator[Completion]:
+    def _load(self) -> _Loaded:
+        """Load model and tokenizer at the first use: a stage whose rows are all there never pays for it."""
+        if self._loaded is None:
+            from stages.runtime import prepare_torch
+
+            prepare_torch()
+            import torch
+
+            model = models.load_model(self._folder, self._settings.dtype, self._settings.device)
+            chat = Chat(self._folder)
+            never = torch.tensor(chat.never(model.config.vocab_size), device=self._settings.device)
+            self._loaded = _Loaded(model, chat, never)
+        return self._loaded
+
+    def _complete_window(self, rows: list[_Row]) -> Iterator[Completion]:
+        """Yield the completions of rows, grouped by sampling and prompt length."""
+        groups: dict[tuple[int, SamplingParams], list[_Row]] = {}
+        for row in rows:
+            groups.setdefault((len(row.ids), row.request.sampling), []).append(row)
+        for key in sorted(groups, key=lambda key: (key[0], repr(key[1]))):
+            yield from self._complete_group(groups[key], key[1])
+
+    def _complete_group(self, rows: list[_Row], sampling: SamplingParams) -> Iterator[Completion]:
+        """Yield the completions of rows of one prompt length: read a tile of prompts, then sample tiles of rows."""
+        prompts = list(dict.fromkeys(row.ids for row in rows))
+        size = self._settings.tile_rows
+        for first in range(0, len(prompts), size):
+            place = {ids: i for i, ids in enumerate(prompts[first : first + size])}
+            mine = [row for row in rows if row.ids in place]
+            cache, logits = self._read(list(place))
+            for start in range(0, len(mine), size):
+                tile = mine[start : start + size]
+                yield from self._sample_tile(tile, [place[row.ids] for row in tile], cache, logits, sampling)
+
+    def _read(self, prompts: list[tuple[int, ...]]) -> tuple[Any, "torch.Tensor"]:
+        """Return the key-value cache of prompts of one length and the logits after them, (tile_rows, vocabulary)."""
         import torch
 
-        filled = tile + [tile[-1]] * (self._tile_rows - len(tile))
-        prompt = torch.tensor([ids for _, ids in filled])
-        draws = np.stack([_uniforms(request.seed, sampling.max_new_tokens) for request, _ in filled])
+        filled = prompts + [prompts[-1]] * (self._settings.tile_rows - len(prompts))
         with torch.inference_mode():
-            tokens, logprobs = self._decode(prompt, torch.from_numpy(draws), sampling)
-        end = self._tokenizer.eos_token_id
-        for i, (request, ids) in enumerate(tile):
-            row = tokens[i].tolist()
-            length = row.index(end) + 1 if end in row else len(row)
-            text_ids = row[: length - 1] if end in row else row
-            yield Completion(
-                request_id=request.request_id,
-                text=self._tokenizer.decode(text_ids, skip_special_tokens=False),
-                finish_reason="stop" if end in row else "length",
-                prompt_tokens=len(ids),
-                response_tokens=length,
-                logprob_sum=float(logprobs[i, :length].sum()),
+            out = self._load().model(
+                input_ids=torch.tensor(filled, device=self._settings.device), use_cache=True, logits_to_keep=1
             )
+        return out.past_key_values, out.logits[:, -1]
 
-    def _decode(
-        self, prompt: "torch.Tensor", draws: "torch.Tensor", sampling: SamplingParams
-    ) -> tuple["torch.Tensor", "torch.Tensor"]:
-        """Return tokens and log-probabilities, (rows, steps) each; stops when every row has ended."""
+    def _sample_tile(
+        self, tile: list[_Row], places: list[int], cache: Any, logits: "torch.Tensor", sampling: SamplingParams
+    ) -> Iterator[Completion]:
+        """Yield the completions of a tile; `places` are its rows' prompts in the cache."""
         import torch
 
-        tokens, logprobs = [], []
-        step_input, cache = prompt, None
-        ended = torch.zeros(len(prompt), dtype=torch.bool)
-        never = torch.tensor(self._never)
+        short = self._settings.tile_rows - len(tile)
+        where = torch.tensor(places + [places[-1]] * short, device=self._settings.device)
+        seeds = [row.request.seed for row in tile] + [tile[-1].request.seed] * short
+        draws = np.stack([_uniforms(seed, sampling.max_new_tokens) for seed in seeds])
+        with torch.inference_mode():
+            mine = copy.deepcopy(cache)
+            mine.batch_select_indices(where)
+            drawn = self._decode(mine, logits[where], torch.from_numpy(draws), sampling)
+        for i, row in enumerate(tile):
+            yield self._completion(row, drawn, i, sampling)
+
+    def _decode(self, cache: Any, logits: "torch.Tensor", draws: "torch.Tensor", sampling: SamplingParams) -> "_Drawn":
+        """Sample until every row has ended."""
+        import torch
+
+        loaded = self._load()
+        scores = torch.tensor(loaded.chat.score_ids(sampling), dtype=torch.long, device=logits.device)
+        ends = torch.tensor(loaded.chat.ends, device=logits.device)
+        tokens: list[torch.Tensor] = []
+        logprobs, score_logprobs = [], []
+        ended = torch.zeros(len(logits), dtype=torch.bool, device=logits.device)
+        draws = draws.to(logits.device)
         for step in range(sampling.max_new_tokens):
-            out = self._model(input_ids=step_input, past_key_values=cache, use_cache=True, logits_to_keep=1)
-            cache = out.past_key_values
-            logits = out.logits[:, -1].double()
-            allowed = logits.index_fill(-1, never, float("-inf"))
-            token = pick(allowed, draws[:, step], sampling.temperature, sampling.top_p)
-            tokens.append(token)
-            logprobs.append(logits.log_softmax(-1).gather(1, token[:, None])[:, 0])
-            ended |= token == self._tokenizer.eos_token_id
+            if step:
+                out = loaded.model(input_ids=tokens[-1][:, None], past_key_values=cache, use_cache=True)
+                logits = out.logits[:, -1]
+            wide = logits.double()
+            normal = wide.log_softmax(-1)
+            allowed = wide.index_fill(-1, loaded.never, float("-inf"))
+            tokens.append(pick(allowed, draws[:, step], sampling.temperature, sampling.top_p))
+            logprobs.append(normal.gather(1, tokens[-1][:, None])[:, 0])
+            score_logprobs.append(normal[:, scores])
+            ended |= torch.isin(tokens[-1], ends)
             if bool(ended.all()):
                 break
-            step_input = token[:, None]
-        return torch.stack(tokens, 1), torch.stack(logprobs, 1)
+        return _Drawn(*(torch.stack(part, 1).cpu() for part in (tokens, logprobs, score_logprobs)))
+
+    def _completion(self, row: _Row, drawn: "_Drawn", i: int, sampling: SamplingParams) -> Completion:
+        loaded = self._load()
+        tokens = drawn.tokens[i].tolist()
+        end = next((at for at, token in enumerate(tokens) if token in loaded.chat.ends), None)
+        length = len(tokens) if end is None else end + 1
+        at = loaded.chat.score_at(sampling, tokens[:length])
+        return Completion(
+            request_id=row.request.request_id,
+            text=loaded.chat.text(tokens[:end]),
+            finish_reason="length" if end is None else "stop",
+            prompt_tokens=len(row.ids),
+            response_tokens=length,
+            logprob_sum=float(drawn.logprobs[i, :length].sum()),
+            score_logprobs=None
+            if at is None
+            else tuple(zip(sampling.score_tokens, drawn.scores[i][at].tolist(), strict=True)),
+        )
+
+
+@dataclass
+class _Drawn:
+    """A tile's tokens and log-probabilities, (rows, steps), and those of the score tokens, (rows, steps, scores)."""
+
+    tokens: "torch.Tensor"
+    logprobs: "torch.Tensor"
+    scores: "torch.Tensor"
 
 
 def pick(logits: "torch.Tensor", draws: "torch.Tensor", temperature: float, top_p: float) -> "torch.Tensor":

@@ -4,10 +4,12 @@ from pathlib import Path
 from typing import Any
 
 from stages.params import Params
+from stages.plan import SELF
 from stages.reporting import asides, chart_bars, report_tables
 from stages.reporting.charts import look
 from stages.reporting.claims import findings, paragraph
 from stages.reporting.figures import all_figures, name_of
+from stages.reporting.judging import judging_rows
 from stages.reporting.lineage import future_of, homes
 from stages.reporting.report_data import Row, RunData
 from stages.reporting.side_by_side import example
@@ -63,6 +65,7 @@ def context(params: Params, run: RunData) -> dict[str, Any]:
         "asides": sentences(params, run),
         "figures": all_figures(run),
         "reasons": chart_bars.reason_colours(report_tables.drops(run)),
+        "judging": judging_rows(run),
         "trainings": [training_row(run, name) for name in run.plan["learns"]],
         "examples": [example(row, run.plan, at[row["model"]], name_of) for row in run.examples],
     }
@@ -74,10 +77,12 @@ def settings(params: Params) -> list[tuple[str, str]]:
     dpo, draw, judge = block.dpo, block.generate, block.judge
     votes = "1 vote" if judge.votes == 1 else f"{judge.votes} votes"
     read = "likeliest reply" if judge.temperature == 0 else f"temperature {judge.temperature:g}"
+    how = "score read in one token" if judge.way == "one_token" else f"{votes}, {read}"
+    who = "each model version itself" if params.judge == SELF else params.judge
     return [
         ("Prompts", f"{block.prepare.prompts_per_split} new a round, {block.prepare.eval_prompts} held out"),
         ("Responses", f"{draw.samples} a prompt, temperature {draw.temperature:g}, top-p {draw.top_p:g}"),
-        ("Judge", f"each model version itself; rubric {judge.rubric}, {votes}, {read}"),
+        ("Judge", f"{who}; rubric {judge.rubric}, {how}"),
         ("Pairs", f"score gap above {block.pair.min_gap:g}"),
         (
             "DPO",

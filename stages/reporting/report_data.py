@@ -10,7 +10,7 @@ import polars as pl
 from stages import paths, plan, tables
 from stages.errors import TsrError
 from stages.params import Params
-from stages.parsing import load_parser, read_votes
+from stages.parsing import Reading, expectation, load_parser, read_votes
 from stages.reporting import lineage
 from stages.reporting.claims import comparisons
 from stages.reporting.verdicts import Estimate
@@ -20,6 +20,7 @@ from stages.truth import true_scores
 Row = dict[str, Any]
 QUERIES = SQL / "report"
 EXAMPLES = 20
+BENCHMARKS = paths.REPORTS / "benchmarks.json"
 _ROUND_KEYS = (
     *("pairs", "prompts", "yield", "dropped_for", "chosen_from", "rejected_from"),
     *("tokens_generated", "tokens_judged", "tokens_trained"),
@@ -32,7 +33,8 @@ _MODEL_KEYS = ("true_score", "true_score_se", "finished")
 class RunData:
     """One run. `rounds`, `pairs`, `models` and `fixed` have one row of numbers a model version, by its name.
 
-    `ahead` compares true scores, `drift` two judges: (agreement, leniency); both by (model, other).
+    `judging` compares ways of reading a judge on the fixed responses. `ahead` compares true scores, `drift` two judges:
+    (agreement, leniency); both by (model, other).
     """
 
     plan: dict[str, Any]
@@ -45,6 +47,8 @@ class RunData:
     scores: list[Row]
     compute: list[Row]
     examples: list[Row]
+    judging: list[Row]
+    judging_seconds: dict[str, float]
 
     @property
     def has_truth(self) -> bool:
@@ -57,7 +61,7 @@ def read_run(params: Params) -> RunData:
 
     Raises TsrError for a missing file, naming it.
     """
-    rows = plan.check_agrees(params.arms)
+    rows = plan.check_agrees(params.arms, params.judge)
     rounds = {name: _read_json(paths.measures_json(name), _ROUND_KEYS) for name in rows["learns"]}
     models = {name: _read_json(paths.evaluation_json(name), _MODEL_KEYS) for name in rows["models"]}
     pair_rows = pl.concat([_pair_rows(name) for name in rows["learns"]])
@@ -76,6 +80,8 @@ def read_run(params: Params) -> RunData:
             scores=run_file(db, QUERIES / "scores.sql", _score_frames(rows), {}).to_dicts(),
             compute=run_file(db, QUERIES / "compute.sql", _compute_frames(rows, rounds), {}).to_dicts(),
             examples=_examples(db, rows, pair_rows),
+            judging=run_file(db, QUERIES / "judging.sql", {"readings": _readings(params, list(models))}, {}).to_dicts(),
+            judging_seconds=_judging_seconds(),
         )
 
 
@@ -89,6 +95,14 @@ def _read_json(path: Path, keys: tuple[str, ...]) -> Row:
     if missing := [key for key in keys if key not in loaded]:
         raise TsrError(f"{path}: key {missing[0]!r} is missing; run `dvc repro`")
     return loaded
+
+
+def _judging_seconds() -> dict[str, float]:
+    """Return seconds for 1,000 judgments by way, as `make bench` measured them; clocks have no place in tables."""
+    if not BENCHMARKS.exists():
+        return {}
+    found: dict[str, float] = json.loads(BENCHMARKS.read_text()).get("judging_seconds_per_1000", {})
+    return found
 
 
 def _by(frame: pl.DataFrame, key: str) -> dict[str, Row]:
@@ -119,16 +133,51 @@ def _fixed_scores(db: Any, params: Params, models: list[str]) -> pl.DataFrame:
 
     Parsed here, as stage `score` does, so that mending the parser judges nothing again.
     """
-    parser = load_parser(params.block.judge.rubric)
-    fixed = tables.read("generations", paths.generations(paths.WORLD, "fixed"))
-    truth = true_scores(tables.read("prompts", paths.prompts("fixed")), fixed)
+    settings = params.block.judge
+    reading = Reading(load_parser(settings.rubric), params.block.score.least_mass)
+    fixed, truth = _fixed_set()
     scored = []
     for name in models:
-        judged = tables.read("judgments", paths.judgments(name, paths.WORLD, "fixed"))
-        frames = {"generations": fixed, "votes": read_votes(parser, judged)}
+        judged = _fixed_judgments(name).filter(pl.col("way") == settings.way)
+        frames = {"generations": fixed, "votes": read_votes(reading, judged)}
         scored.append(run_file(db, SQL / "scores.sql", frames, {"judge": name}))
     joined = pl.concat(scored).join(truth, on="generation_id", how="left")
     return joined.select("judge", "generation_id", "score", "truth").sort("judge", "generation_id")
+
+
+def _fixed_set() -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return the fixed responses and their true scores."""
+    fixed = tables.read("generations", paths.generations(paths.WORLD, "fixed"))
+    return fixed, true_scores(tables.read("prompts", paths.prompts("fixed")), fixed)
+
+
+def _fixed_judgments(name: str) -> pl.DataFrame:
+    return tables.read("judgments", paths.judgments(name, paths.WORLD, "fixed"))
+
+
+def _readings(params: Params, models: list[str]) -> pl.DataFrame:
+    """Return (judge, reading, generation_id, score, truth, tokens): each first vote, read in each way it can be.
+
+    `votes`: the score in the reply; `after_reasoning`: the mean of the distribution at its place; `one_token`: the
+    mean of the distribution where nothing but the score was asked for.
+    """
+    reading = Reading(load_parser(params.block.judge.rubric), params.block.score.least_mass)
+    parts = []
+    for name in models:
+        judged = _fixed_judgments(name).filter(pl.col("vote_id") == 0)
+        means = [expectation(digits, reading.least_mass) for digits in judged["digit_logprobs"]]
+        values = judged.select(
+            judge=pl.lit(name),
+            reading=pl.col("way"),
+            generation_id=pl.col("generation_id"),
+            score=read_votes(reading, judged)["value"],
+            tokens=pl.col("prompt_tokens") + pl.col("response_tokens"),
+        )
+        after = values.with_columns(score=pl.Series(means, dtype=pl.Float64), reading=pl.lit("after_reasoning"))
+        told = (values["reading"] == "votes") & judged["digit_logprobs"].is_not_null()
+        parts += [values, after.filter(told)]
+    readings = pl.concat(parts).join(_fixed_set()[1], on="generation_id", how="left")
+    return readings.select("judge", "reading", "generation_id", "score", "truth", "tokens").sort(pl.all())
 
 
 def _differences(frame: pl.DataFrame) -> dict[tuple[str, str], Estimate]:

@@ -5,6 +5,7 @@ with needed as (
     select
         p.prompt_id,
         coalesce(s.n_candidates, 0)                                 as n_own,
+        coalesce(s.n_answered, 0)                                   as n_answered,
         coalesce(s.n_finished, 0)                                   as n_finished,
         coalesce(s.n_usable, 0)                                     as n_usable
     from prompts as p
@@ -40,6 +41,7 @@ joined as (
         c.response_tokens - r.response_tokens as length_delta,
         case
             when coalesce(present.n_roles, 0) < $n_roles then 'missing_side'
+            when needed.n_answered = 0 then 'failed'
             when needed.n_finished = 0 then 'truncated'
             when needed.n_usable = 0 then 'unscored'
             when x.chosen_id is null or x.rejected_id is null then 'missing_side'

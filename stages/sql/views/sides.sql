@@ -5,6 +5,7 @@ select
     prompt_id,
     role,
     count(*)                                            as n_candidates,
+    count(*) filter (finish_reason <> 'error')          as n_answered,
     count(*) filter (finish_reason = 'stop')            as n_finished,
     count(*) filter (usable)                            as n_usable,
     first(generation_id order by score desc, generation_id) filter (usable) as best_id,
