@@ -63,7 +63,12 @@ def write(table: str, data: pl.DataFrame, path: Path) -> None:
     """
     checked = validate(table, data, path).sort(contract(table)["key"])
     with replacing(path) as beside:
-        checked.write_parquet(beside, compression="zstd", compression_level=3, statistics=True, row_group_size=100_000)
+        try:
+            checked.write_parquet(
+                beside, compression="zstd", compression_level=3, statistics=True, row_group_size=100_000
+            )
+        except pl.exceptions.PolarsError as error:  # polars wraps what the system says of a full disk
+            raise TsrError(f"{path}: cannot be written: {str(error).splitlines()[0]}") from error
 
 
 def read(table: str, path: Path) -> pl.DataFrame:

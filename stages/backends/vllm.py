@@ -61,7 +61,7 @@ def open_backend(folder: Path, settings: Settings) -> "VllmBackend":
     if endpoint(folder):
         raise TsrError(f"{folder}: has no weights, only {ENDPOINT}; only the backend openai can ask it")
     if find_spec("vllm") is None:
-        raise TsrError("backend 'vllm': vLLM is not installed; pip install 'tsr[vllm]'")
+        raise TsrError("backend 'vllm': vLLM is not installed; see docs/engines.md for how it installs")
     return VllmBackend(folder, settings)
 
 
