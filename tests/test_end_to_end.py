@@ -38,7 +38,7 @@ class Project:
             text=True,
         ).stdout.split("\0")
         for name in filter(None, tracked):
-            if (ROOT / name).is_file() and not name.startswith("reports/"):
+            if (ROOT / name).is_file() and (not name.startswith("reports/") or name == "reports/benchmarks.json"):
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(ROOT / name, folder / name)
         (folder / "dvc.lock").unlink(missing_ok=True)

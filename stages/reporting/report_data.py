@@ -165,7 +165,7 @@ def _readings(params: Params, models: list[str]) -> pl.DataFrame:
     parts = []
     for name in models:
         judged = _fixed_judgments(name).filter(pl.col("vote_id") == 0)
-        means = [expectation(digits, reading.least_mass) for digits in judged["digit_logprobs"]]
+        means = [expectation(digits, reading.least_mass) for digits in judged["digit_logprobs"].to_list()]
         values = judged.select(
             judge=pl.lit(name),
             reading=pl.col("way"),
