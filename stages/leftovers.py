@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from stages import paths
+from stages import lockfile, paths
 
 
 def planned(plan: dict[str, Any]) -> set[Path]:
@@ -17,7 +17,7 @@ def planned(plan: dict[str, Any]) -> set[Path]:
     found |= {paths.generations(row["model"], row["split"]) for row in plan["answers"].values()}
     for row in plan["judges"].values():
         names = (row["judge"], row["model"], row["split"])
-        found |= {paths.judgments(*names), paths.scores(*names)}
+        found |= {paths.judgments(*names), paths.scores(*names), paths.model(row["judge"])}
     for name in plan["learns"]:
         found |= {paths.model(name), paths.training_csv(name), paths.measures_json(name)}
         found |= {paths.pairs(name), paths.dropped(name), paths.measures(name)}
@@ -33,9 +33,14 @@ def leftovers(plan: dict[str, Any]) -> list[Path]:
 
 
 def _present() -> Iterator[Path]:
-    yield from (folder for folder in (paths.DATA / "models").glob("*") if folder.is_dir())
+    yield from (folder for folder in (paths.DATA / "models").glob("*") if folder.is_dir() and _is_made(folder))
     for table in ("generations", "judgments", "scores", "pairs", "dropped", "measures"):
         yield from (paths.DATA / table).rglob("*.parquet")
     for folder in (paths.DATA / "rounds", paths.DATA / "evaluations", paths.REPORTS / "metrics"):
         yield from folder.glob("*.json")
     yield from (paths.REPORTS / "training").glob("*.csv")
+
+
+def _is_made(folder: Path) -> bool:
+    """Return whether a stage made a model folder: a judge that the user put there is no leftover."""
+    return not lockfile.LOCK_FILE.exists() or folder in {out.path for out in lockfile.outputs()}
