@@ -12,7 +12,7 @@ import polars as pl
 
 from stages import paths, tables
 from stages.asking import load_ask
-from stages.backends import open_backend
+from stages.backends import Backend, open_backend
 from stages.completing import Work
 from stages.generate import generate
 from stages.judge import judge_all
@@ -24,34 +24,34 @@ from stages.truth import true_scores
 def run(seed: int, settings: Profile, model: str) -> None:
     """Write the model's responses to `eval`, its judgments of `fixed`, and what the answers are worth."""
     prompts = tables.read("prompts", paths.prompts("eval"))
-    answers = answer(seed, settings, model, prompts)
-    judgments = judge_fixed(seed, settings, model)
+    backend = open_backend(paths.model(model), settings.generate.backend, settings.backends)
+    answers = answer(seed, settings, model, prompts, backend)
+    if settings.judge.backend != settings.generate.backend:
+        backend.close()  # two engines at a time may not fit
+        backend = open_backend(paths.model(model), settings.judge.backend, settings.backends)
+    judgments = judge_fixed(seed, settings, model, backend)
+    backend.close()
     tables.write("generations", answers, paths.generations(model, "eval"))
     tables.write("judgments", judgments, paths.judgments(model, paths.WORLD, "fixed"))
     write_json(quality(answers, true_scores(prompts, answers)), paths.evaluation_json(model))
 
 
-def answer(seed: int, settings: Profile, model: str, prompts: pl.DataFrame) -> pl.DataFrame:
+def answer(seed: int, settings: Profile, model: str, prompts: pl.DataFrame, backend: Backend) -> pl.DataFrame:
     """Return the model's responses to the held-out prompts, sampled as in the rounds."""
-    backend = open_backend(paths.model(model), settings.generate.backend, settings.backends)
     sampling = settings.generate.model_copy(update={"samples": settings.evaluate.samples})
     work = Work(f"generate/{model}/eval", sampling.max_failed_share)
-    answers = generate(seed, sampling, model, prompts, backend, work)
-    backend.close()
-    return answers
+    return generate(seed, sampling, model, prompts, backend, work)
 
 
-def judge_fixed(seed: int, settings: Profile, model: str) -> pl.DataFrame:
+def judge_fixed(seed: int, settings: Profile, model: str, backend: Backend) -> pl.DataFrame:
     """Return the model's judgments of the fixed set, in every way that the rubric allows."""
     prompts = tables.read("prompts", paths.prompts("fixed"))
     fixed = tables.read("generations", paths.generations(paths.WORLD, "fixed"))
-    backend = open_backend(paths.model(model), settings.judge.backend, settings.backends)
     parts = []
     for way, votes in fixed_ways(settings.judge).items():
         asked = settings.judge.model_copy(update={"way": way, "votes": votes})
         work = Work(f"judge/{model}/world/fixed.{way}", asked.max_failed_share)
         parts.append(judge_all(seed, asked, model, prompts, fixed, backend, work))
-    backend.close()
     return pl.concat(parts)
 
 

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import jinja2
+
 from stages.backends import Messages, SamplingParams, score_position
 from stages.errors import TsrError
 from stages.models import load_tokenizer
@@ -25,13 +27,17 @@ class Chat:
         """
         if self._last is None or self._last[0] != messages:
             goes_on = messages[-1]["role"] == "assistant"
-            ids = self._tokenizer.apply_chat_template(
-                messages,
-                add_generation_prompt=not goes_on,
-                continue_final_message=goes_on,
-                tokenize=True,
-                return_dict=True,
-            )["input_ids"]
+            try:
+                ids = self._tokenizer.apply_chat_template(
+                    messages,
+                    add_generation_prompt=not goes_on,
+                    continue_final_message=goes_on,
+                    tokenize=True,
+                    return_dict=True,
+                )["input_ids"]
+            except (jinja2.TemplateError, ValueError) as error:
+                told = " ".join(str(error).split())[:200]
+                raise TsrError(f"{self._folder}: its chat template refuses a prompt: {told}") from error
             self._last = messages, list(ids)
         return self._last[1]
 
