@@ -14,6 +14,7 @@ from stages.asking import load_ask, rubrics
 from stages.backends import backends, load_module
 from stages.block import Block, Count, NotNegative, Positive, Share
 from stages.errors import TsrError
+from stages.paths import checked
 
 PARAMS_FILE = Path("params.yaml")
 
@@ -225,6 +226,14 @@ class Params(Block):
     judge: str
     arms: Arms
     profiles: dict[str, Profile]
+
+    @field_validator("judge")
+    @classmethod
+    def _is_a_name(cls, judge: str) -> str:
+        try:
+            return checked(judge)
+        except TsrError as error:
+            raise ValueError(str(error)) from error
 
     @property
     def block(self) -> Profile:

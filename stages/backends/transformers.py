@@ -1,19 +1,20 @@
 """The embedded backend: a plain transformers model, batched so that batching cannot change a row.
 
 Two things make batched sampling depend on its batch: padding and batch size move the logits in the
-last bits, and sampling draws from one generator. So here a tile always has `tile_rows` rows of one
-prompt length (short tiles are filled up, never padded), and each row draws from its own generator,
-seeded by the request. What a row gets then depends on the row alone.
+last bits, and sampling draws from one generator. So here a tile holds rows of one prompt length, so
+that none is padded; its number of rows is a multiple of `STEP`, filled up with copies of its last
+row, where kernels were found to give each row the same bits (tests/test_backend.py, docs/engines.md);
+and each row draws from its own generator, seeded by the request.
 
 A prompt that is sampled several times is read once: its rows go on from copies of its key-value cache.
+Rows that have ended leave the tile when half of it has.
 """
 
-import copy
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import numpy as np
 from pydantic import Field
@@ -27,14 +28,18 @@ from stages.errors import TsrError
 if TYPE_CHECKING:
     import torch
 
+STEP = 8
 # Requests that are sorted by length at a time: enough for full tiles, few enough for memory to stay flat.
 WINDOW_TILES = 64
 
 
-class Settings(Block):
-    """The embedded engine. Below 4 rows a tile, a row's log-probabilities differ in the last bits."""
+_T = TypeVar("_T")
 
-    tile_rows: Annotated[int, Field(ge=4)]
+
+class Settings(Block):
+    """The embedded engine. `tile_rows` run side by side; no row depends on it."""
+
+    tile_rows: Annotated[int, Field(ge=STEP, multiple_of=STEP)]
     dtype: Literal["float32", "bfloat16"]
     device: Literal["cpu", "cuda"]
 
@@ -73,7 +78,7 @@ class TransformersBackend:
         self.template_hash = models.template_hash(folder)
         decides = {"dtype": settings.dtype, "device": settings.device}
         packages = ("torch", "transformers", "tokenizers")
-        self.version = code_version(own_sources("transformers", "_chat"), packages, decides)
+        self.version = code_version(own_sources("transformers", "_chat", "_cache"), packages, decides)
         self._folder, self._settings = folder, settings
         self._loaded: _Loaded | None = None
 
@@ -131,13 +136,12 @@ class TransformersBackend:
                 yield from self._sample_tile(tile, [place[row.ids] for row in tile], cache, logits, sampling)
 
     def _read(self, prompts: list[tuple[int, ...]]) -> tuple[Any, "torch.Tensor"]:
-        """Return the key-value cache of prompts of one length and the logits after them, (tile_rows, vocabulary)."""
+        """Return the key-value cache of prompts of one length and the logits after them, (rows, vocabulary)."""
         import torch
 
-        filled = prompts + [prompts[-1]] * (self._settings.tile_rows - len(prompts))
         with torch.inference_mode():
             out = self._load().model(
-                input_ids=torch.tensor(filled, device=self._settings.device), use_cache=True, logits_to_keep=1
+                input_ids=torch.tensor(filled(prompts), device=self._settings.device), use_cache=True, logits_to_keep=1
             )
         return out.past_key_values, out.logits[:, -1]
 
@@ -147,14 +151,13 @@ class TransformersBackend:
         """Yield the completions of a tile; `places` are its rows' prompts in the cache."""
         import torch
 
-        short = self._settings.tile_rows - len(tile)
-        where = torch.tensor(places + [places[-1]] * short, device=self._settings.device)
-        seeds = [row.request.seed for row in tile] + [tile[-1].request.seed] * short
-        draws = np.stack([_uniforms(seed, sampling.max_new_tokens) for seed in seeds])
+        from stages.backends._cache import selected
+
+        where = torch.tensor(filled(places), device=self._settings.device)
+        draws = filled([_uniforms(row.request.seed, sampling.max_new_tokens) for row in tile])
         with torch.inference_mode():
-            mine = copy.deepcopy(cache)
-            mine.batch_select_indices(where)
-            drawn = self._decode(mine, logits[where], torch.from_numpy(draws), sampling)
+            mine = selected(cache, where, sampling.max_new_tokens)
+            drawn = self._decode(mine, logits[where], torch.from_numpy(np.stack(draws)), sampling)
         for i, row in enumerate(tile):
             yield self._completion(row, drawn, i, sampling)
 
@@ -162,27 +165,31 @@ class TransformersBackend:
         """Sample until every row has ended."""
         import torch
 
-        loaded = self._load()
-        scores = torch.tensor(loaded.chat.score_ids(sampling), dtype=torch.long, device=logits.device)
-        ends = torch.tensor(loaded.chat.ends, device=logits.device)
-        tokens: list[torch.Tensor] = []
-        logprobs, score_logprobs = [], []
-        ended = torch.zeros(len(logits), dtype=torch.bool, device=logits.device)
-        draws = draws.to(logits.device)
+        loaded, device = self._load(), logits.device
+        scores = torch.tensor(loaded.chat.score_ids(sampling), dtype=torch.long, device=device)
+        ends, draws = torch.tensor(loaded.chat.ends, device=device), draws.to(device)
+        drawn = _Drawn.empty(len(logits), sampling.max_new_tokens, len(scores), device)
+        at = torch.arange(len(logits), device=device)  # the row at each place of the tile
+        last, ended = at, torch.zeros_like(at, dtype=torch.bool)
         for step in range(sampling.max_new_tokens):
             if step:
-                out = loaded.model(input_ids=tokens[-1][:, None], past_key_values=cache, use_cache=True)
-                logits = out.logits[:, -1]
+                logits = loaded.model(input_ids=last[:, None], past_key_values=cache, use_cache=True).logits[:, -1]
             wide = logits.double()
             normal = wide.log_softmax(-1)
             allowed = wide.index_fill(-1, loaded.never, float("-inf"))
-            tokens.append(pick(allowed, draws[:, step], sampling.temperature, sampling.top_p))
-            logprobs.append(normal.gather(1, tokens[-1][:, None])[:, 0])
-            score_logprobs.append(normal[:, scores])
-            ended |= torch.isin(tokens[-1], ends)
-            if bool(ended.all()):
+            last = pick(allowed, draws[at, step], sampling.temperature, sampling.top_p)
+            drawn.tokens[at, step] = last
+            drawn.logprobs[at, step] = normal.gather(1, last[:, None])[:, 0]
+            drawn.scores[at, step] = normal[:, scores]
+            ended |= torch.isin(last, ends)
+            going_on = (~ended).nonzero()[:, 0].tolist()
+            if not going_on:
                 break
-        return _Drawn(*(torch.stack(part, 1).cpu() for part in (tokens, logprobs, score_logprobs)))
+            if len(kept := filled(going_on)) <= len(at) // 2:
+                places = torch.tensor(kept, device=device)
+                cache.batch_select_indices(places)
+                at, last, ended = at[places], last[places], ended[places]
+        return drawn.cpu()
 
     def _completion(self, row: _Row, drawn: "_Drawn", i: int, sampling: SamplingParams) -> Completion:
         loaded = self._load()
@@ -205,11 +212,38 @@ class TransformersBackend:
 
 @dataclass
 class _Drawn:
-    """A tile's tokens and log-probabilities, (rows, steps), and those of the score tokens, (rows, steps, scores)."""
+    """A tile's tokens and log-probabilities, (rows, steps), and those of the score tokens, (rows, steps, scores).
+
+    What stands behind a row's end means nothing.
+    """
 
     tokens: "torch.Tensor"
     logprobs: "torch.Tensor"
     scores: "torch.Tensor"
+
+    @classmethod
+    def empty(cls, rows: int, steps: int, scores: int, device: "torch.device") -> "_Drawn":
+        """Return room for a tile's."""
+        import torch
+
+        return cls(
+            torch.zeros(rows, steps, dtype=torch.long, device=device),
+            torch.zeros(rows, steps, dtype=torch.float64, device=device),
+            torch.zeros(rows, steps, scores, dtype=torch.float64, device=device),
+        )
+
+    def cpu(self) -> "_Drawn":
+        """Return the same on the CPU."""
+        return _Drawn(self.tokens.cpu(), self.logprobs.cpu(), self.scores.cpu())
+
+
+def filled(rows: list[_T]) -> list[_T]:
+    """Return rows, with copies of the last one up to a multiple of STEP.
+
+    >>> filled([4, 7, 5])
+    [4, 7, 5, 5, 5, 5, 5, 5]
+    """
+    return rows + [rows[-1]] * (-len(rows) % STEP)
 
 
 def pick(logits: "torch.Tensor", draws: "torch.Tensor", temperature: float, top_p: float) -> "torch.Tensor":
