@@ -157,7 +157,8 @@ def read(path: Path = PLAN_FILE) -> dict[str, Any]:
             continue
         if not (where.endswith(".judge") and isinstance(model, str) and paths.model(model).is_dir()):
             known = ", ".join([FIRST, *plan["learns"]])
-            raise TsrError(f"{path}: {where}: nobody trains {model!r}; there are: {known}")
+            judge = "; or put a model folder into data/models" if where.endswith(".judge") else ""
+            raise TsrError(f"{path}: {where}: nobody trains {model!r}; there are: {known}{judge}")
     return plan
 
 

@@ -1,7 +1,8 @@
 """What the engines cost: `python tests/bench_engines.py [PART ...]`. Merges into reports/benchmarks.json.
 
-Each part runs in a process of its own; what is compared in it runs in turns, on one thread, and medians are
-taken. Absolute times are of one machine and one day; read the ratios. A part whose package is missing is skipped.
+Each part runs in a process of its own; what is compared in it runs in turns, on one thread, and medians are taken.
+Seconds are those of the processor, which others on the machine disturb less; they are of one machine and one day, so
+read the ratios. A part whose package is missing is skipped.
 """
 
 import json
@@ -52,13 +53,13 @@ Row = dict[str, Any]
 
 
 def timed(runs: Runs, repeats: int = REPEATS) -> dict[str, list[float]]:
-    """Return each run's wall seconds; they take turns, so that a slow minute hits all alike."""
+    """Return each run's seconds; they take turns, so that a slow minute hits all alike."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(repeats):
         for name, run in runs.items():
-            start = time.perf_counter()
+            start = time.process_time()
             run()
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(time.process_time() - start)
     return seconds
 
 
@@ -112,7 +113,7 @@ def micro(work: Path) -> tuple[Path, pl.DataFrame]:
 
 
 def embedded(folder: Path) -> TransformersBackend:
-    return open_embedded(folder, EmbeddedSettings(tile_rows=128, dtype="float32", device="cpu"))
+    return open_embedded(folder, EmbeddedSettings(tile_rows=256, dtype="float32", device="cpu"))
 
 
 def answering(backend: Backend, prompts: pl.DataFrame, sampling: SamplingParams, samples: int) -> Answering:
@@ -160,10 +161,14 @@ class Plain:
 
 
 def against_generate(folder: Path, requests: list[Request], samples: int, repeats: int = REPEATS) -> Row:
-    """Compare the embedded backend with `model.generate` in the best of its ways."""
+    """Compare the embedded backend with `model.generate` in the best of its ways.
+
+    As a stage asks: through the row store, which asks for equal greedy requests once.
+    """
     backend, plain, sampling = embedded(folder), Plain(folder), requests[0].sampling
     asked = [request.messages for request in requests]
     runs: Runs = {"embedded": lambda: list(backend.complete(requests))}
+    runs["embedded, as a stage asks"] = lambda: drain(new_work().complete(backend, requests))
     for batch in (64, 128):
         runs[f"generate, batches of {batch} rows"] = lambda b=batch: plain.run(asked, sampling, b)
     if samples > 1:
@@ -171,12 +176,13 @@ def against_generate(folder: Path, requests: list[Request], samples: int, repeat
         for batch in (64, 128, 64 * samples):
             label = f"generate, num_return_sequences={samples}, {batch} rows"
             runs[label] = lambda b=batch: plain.run(once, sampling, b, samples)
-    timed({name: runs[name] for name in list(runs)[:2]}, 1)  # warm up
+    timed({name: runs[name] for name in list(runs)[:3]}, 1)  # warm up
     seconds = timed(runs, repeats)
-    best = min(list(runs)[1:], key=lambda name: statistics.median(seconds[name]))
+    best = min(list(runs)[2:], key=lambda name: statistics.median(seconds[name]))
     return {
         "requests": len(requests),
         "times_the_throughput_of_generate": times_faster(seconds, "embedded", best),
+        "as_a_stage_asks": times_faster(seconds, "embedded, as a stage asks", best),
         "best_of_generate": best,
         "median_seconds": medians(seconds),
     }
@@ -222,7 +228,7 @@ def part_judging(work: Path) -> Row:
 
     def judged(way: str) -> Callable[[], Any]:
         settings = Judge(**JUDGE | {"way": way})
-        return lambda: judge_all(7, settings, "M0", prompts, generations, backend, new_work(work))
+        return lambda: judge_all(7, settings, "M0", prompts, generations, backend, new_work())
 
     runs = {"votes": judged("votes"), "one_token": judged("one_token")}
     timed(runs, 1)
@@ -235,9 +241,9 @@ def part_judging(work: Path) -> Row:
     }
 
 
-def new_work(folder: Path) -> Work:
+def new_work() -> Work:
     """A table with a row store of its own."""
-    return Work("generate/bench/r1", 0.0, Path(tempfile.mkdtemp(dir=folder)))
+    return Work("generate/bench/r1", 0.0, Path(tempfile.mkdtemp()))
 
 
 # --- vLLM ---
@@ -263,10 +269,10 @@ def forget(llm: Any) -> None:
     assert llm.llm_engine.reset_prefix_cache()
 
 
-def completed(backend: Any, requests: Any, work: Path | None = None) -> int:
-    """Complete requests by a vLLM backend, with the row store if a folder is given; return the tokens."""
+def completed(backend: Any, requests: Any, *, stored: bool = False) -> int:
+    """Complete requests by a vLLM backend, through the row store if wanted; return the tokens."""
     forget(backend._engine._llm)
-    return drain(backend.complete(iter(requests)) if work is None else new_work(work).complete(backend, requests))
+    return drain(new_work().complete(backend, requests) if stored else backend.complete(iter(requests)))
 
 
 class BareVllm:
@@ -282,21 +288,23 @@ class BareVllm:
             enable_prefix_caching=True, use_tqdm_on_load=False,
         )  # fmt: skip
 
-    def params(self, request: Request, same: bool) -> Any:
+    def params(self, request: Request) -> Any:
         from vllm import SamplingParams as Params
 
-        more = {"logprobs": 0, "logit_bias": self.bias} if same else {}
-        how, seed = request.sampling, request.seed
-        return Params(temperature=how.temperature, top_p=how.top_p, max_tokens=how.max_new_tokens, seed=seed, **more)
+        how = request.sampling
+        return Params(
+            temperature=how.temperature, top_p=how.top_p, max_tokens=how.max_new_tokens, seed=request.seed,
+            logprobs=0, logit_bias=self.bias,
+        )  # fmt: skip
 
-    def chat(self, requests: list[Request], same: bool = True) -> int:
+    def chat(self, requests: list[Request]) -> int:
         forget(self.llm)
-        params = [self.params(request, same) for request in requests]
+        params = [self.params(request) for request in requests]
         return count(self.llm.chat([request.messages for request in requests], params, use_tqdm=False))
 
     def tokens(self, requests: list[Request], ids: list[list[int]]) -> int:
         forget(self.llm)
-        params = [self.params(request, True) for request in requests]
+        params = [self.params(request) for request in requests]
         return count(self.llm.generate([{"prompt_token_ids": i} for i in ids], params, use_tqdm=False))
 
 
@@ -306,21 +314,20 @@ def count(outputs: list[Any]) -> int:
 
 def part_vllm(work: Path) -> Row:
     """The path of `tsr generate`, row store included, against vLLM alone; on two sizes of model."""
-    return {name: generate_against_vllm(work, name, new) for name, new in (("tiny", 32), ("20M", 8))}
+    return {name: generate_against_vllm(work, name, *how) for name, how in {"tiny": (90, 32), "20M": (45, 8)}.items()}
 
 
-def generate_against_vllm(work: Path, name: str, new_tokens: int) -> Row:
+def generate_against_vllm(work: Path, name: str, prompt_tokens: int, new_tokens: int) -> Row:
     folder = random_model(work / name, **SHAPES[name])
     backend = vllm_backend(folder)
-    prompts = prompts_of(letters(i, 90) for i in range(500))
+    prompts = prompts_of(letters(i, prompt_tokens) for i in range(500))
     asked = answering(backend, prompts, SamplingParams(0.8, 1.0, new_tokens), 4)
     requests, bare = list(asked), BareVllm(folder, backend._engine._never)
     ids = [list(backend._engine._chat.encode(request.messages)) for request in requests]
     runs: Runs = {
-        "tsr, row store included": lambda: completed(backend, asked, work),
+        "tsr, row store included": lambda: completed(backend, asked, stored=True),
         "LLM.chat": lambda: bare.chat(requests),
         "LLM.generate from tokens": lambda: bare.tokens(requests, ids),
-        "LLM.chat, no logprobs, no bias": lambda: bare.chat(requests, same=False),
     }
     drain(backend.complete(requests[:64])), bare.chat(requests[:64])
     seconds = timed(runs, 3)
@@ -328,6 +335,7 @@ def generate_against_vllm(work: Path, name: str, new_tokens: int) -> Row:
     return {
         "model_parameters": parameters(folder),
         "requests": len(requests),
+        "prompt_tokens": len(ids[0]),
         "new_tokens": new_tokens,
         "times_the_throughput_of": {other: times_faster(seconds, ours, other) for other in others},
         "median_seconds": medians(seconds),
@@ -391,7 +399,7 @@ def part_memory_table(work: Path, requests: int = 100_000) -> Row:
     how = Generate(
         backend="transformers", max_failed_share=0.0, temperature=0.8, top_p=1.0, max_new_tokens=250, samples=5
     )
-    mib = mib_above(lambda: generate(7, how, "M0", prompts, Trivial(), new_work(work)))
+    mib = mib_above(lambda: generate(7, how, "M0", prompts, Trivial(), new_work()))
     return {"requests": requests, "characters_a_response": 1000, "peak_mib_above_start": mib}
 
 
@@ -415,7 +423,7 @@ def part_memory_embedded(work: Path) -> Row:
     """The embedded backend over few and many requests, each in a fresh process."""
     code = "import sys, bench_engines as b; print(b.memory_embedded(b.Path(sys.argv[1]), int(sys.argv[2])))"
     mib = {}
-    for requests in (2_000, 20_000):
+    for requests in (2_000, 20_000, 60_000):
         command = [sys.executable, "-c", code, str(work), str(requests)]
         done = subprocess.run(command, cwd=Path(__file__).parent, check=True, capture_output=True, text=True)
         mib[f"{requests}"] = float(done.stdout.split()[-1])
@@ -427,18 +435,18 @@ def part_row_store(work: Path, requests: int = 20_000) -> Row:
     prompts = prompts_of(letters(i, 90) for i in range(requests // 5))
     asked = answering(Trivial(), prompts, ANSWER, 5)
     runs: Runs = {"without": lambda: drain(Trivial().complete(asked))}
-    runs["kept"] = lambda: drain(new_work(work).complete(Trivial(), asked))
-    full = new_work(work)
+    runs["kept"] = lambda: drain(new_work().complete(Trivial(), asked))
+    full = new_work()
     drain(full.complete(Trivial(), asked))
     runs["reused"] = lambda: drain(full.complete(Trivial(), asked))
     seconds = medians(timed(runs))
     folder, real = micro(work)
     backend = embedded(folder)
-    answers, stores = answering(backend, real, ANSWER, SAMPLES), iter([])
+    answers = answering(backend, real, ANSWER, SAMPLES)
     drain(backend.complete(list(answers)[:128]))
     pairs = []
     for _ in range(REPEATS):
-        stores = new_work(work)
+        stores = new_work()
         again = timed({"first": lambda s=stores: drain(s.complete(backend, answers))}, 1)
         again |= timed({"reused": lambda s=stores: drain(s.complete(backend, answers))}, 1)
         pairs.append(again["reused"][0] / again["first"][0])
@@ -471,7 +479,8 @@ def in_process(name: str) -> Row:
     """Run a part in a process of its own and return what it measured."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out.json"
-        subprocess.run([sys.executable, __file__, "--part", name, folder, str(out)], check=True)
+        env = os.environ | {"TMPDIR": folder}
+        subprocess.run([sys.executable, __file__, "--part", name, folder, str(out)], env=env, check=True)
         result: Row = json.loads(out.read_text())
         return result
 
@@ -487,7 +496,9 @@ def main(names: list[str]) -> None:
         print(json.dumps({name: measured}, indent=2), flush=True)
         old = json.loads(target.read_text()) if target.exists() else {}
         about = {"threads": 1, "cores": os.cpu_count(), "machine": platform.machine()}
-        about["how"] = f"python tests/bench_engines.py; in turns, medians of {REPEATS}, with vLLM of 3"
+        about["how"] = (
+            f"python tests/bench_engines.py; processor seconds, in turns, medians of {REPEATS}, with vLLM of 3"
+        )
         result = {"engines": old.get("engines", {}) | {name: measured, "measured_on": about}}
         if name == "embedded_judging":
             result["judging_seconds_per_1000"] = measured["seconds_per_1000"]

@@ -17,6 +17,7 @@ from stages.backends.transformers import _uniforms, pick
 from stages.errors import TsrError
 from stages.generate import generate
 from stages.ids import seed_for
+from stages.tiny_llama import build_model, build_tokenizer
 
 WARM = SamplingParams(temperature=0.8, top_p=1.0, max_new_tokens=8)
 WORDS = ["abc", "kitten", "zzzzzz", "longerword", "q"]
@@ -48,13 +49,30 @@ def test_a_row_does_not_depend_on_order_or_company(tiny: Path) -> None:
 
 
 def test_a_row_does_not_depend_on_the_tile(tiny: Path) -> None:
-    """Texts never did where it was measured; the last bits of log-probabilities did between tiles of 1 and of 8."""
-    whole = completed(tiny, asked())
-    assert completed(tiny, asked(), tile=32) == whole
-    assert completed(tiny, asked(), tile=128) == whole
-    lone = completed(tiny, asked(), tile=1)
-    assert {k: c.text for k, c in lone.items()} == {k: c.text for k, c in whole.items()}
-    assert all(abs(lone[k].logprob_sum - c.logprob_sum) < 1e-4 for k, c in whole.items())
+    whole = completed(tiny, asked(40))
+    for tile in (16, 32, 128, 256):
+        assert completed(tiny, asked(40), tile) == whole
+
+
+def test_nor_does_it_in_a_wider_and_deeper_model(tmp_path: Path) -> None:
+    """Kernels that give a row other bits beside other rows would be found here."""
+    tokenizer = build_tokenizer()
+    shape = {"hidden_size": 320, "layers": 4, "heads": 5, "context": 128}
+    models.save(build_model(tokenizer, 1, **shape, init_std=0.1), tokenizer, tmp_path / "wide")
+    whole = completed(tmp_path / "wide", asked(120))
+    for tile in (16, 24, 64, 128):
+        assert completed(tmp_path / "wide", asked(120), tile) == whole
+    assert completed(tmp_path / "wide", asked(3)).items() <= whole.items()
+
+
+def test_rows_that_end_early_leave_and_change_no_other(make_model: MakeModel) -> None:
+    """Half of the rows gone, the tile shrinks: the others must go on as if alone."""
+    folder = make_model(seed=3)
+    long = replace(WARM, max_new_tokens=60)
+    whole = completed(folder, asked(64, long), 64)
+    assert len({c.response_tokens for c in whole.values()}) > 8
+    alone = [completed(folder, [request])[request.request_id] for request in asked(64, long)[::7]]
+    assert {c.request_id: c for c in alone}.items() <= whole.items()
 
 
 def test_a_completion_is_what_the_model_says_without_cache_and_padding(tiny: Path) -> None:
@@ -144,7 +162,9 @@ def test_sampling_parameters_are_part_of_the_id(tiny: Path) -> None:
 def test_a_prompt_beyond_the_context_is_a_failed_request(make_model: MakeModel) -> None:
     backend = embedded(make_model(context=16))
     short, long = ([{"role": "user", "content": text}] for text in ("next a", "next kittens"))
-    done = {c.request_id: c for c in backend.complete([Request("long", long, 1, WARM), Request("short", short, 1, WARM)])}
+    done = {
+        c.request_id: c for c in backend.complete([Request("long", long, 1, WARM), Request("short", short, 1, WARM)])
+    }
     assert done["short"].status == "ok"
     assert done["long"] == Completion(
         *("long", "", "error", 0, 0, None, None, "too_long"),

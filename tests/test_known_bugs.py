@@ -38,9 +38,7 @@ class Says:
 
 def scored(raw: dict[str, list[str]]) -> dict[str, float | None]:
     """Score of each generation from its raw replies."""
-    return dict(
-        score(READING, "J", generations(list(raw)), judgments(raw))["generation_id", "score"].iter_rows()
-    )
+    return dict(score(READING, "J", generations(list(raw)), judgments(raw))["generation_id", "score"].iter_rows())
 
 
 def own(scores: dict[str, float | None]) -> pl.DataFrame:
@@ -149,5 +147,6 @@ def test_every_vote_has_a_seed_of_its_own() -> None:
     raw = judge_all(7, many, "J", prompts(["next kitten"]), made, Says("a+ =5"), work())
     assert sorted(raw["generation_id", "vote_id"].iter_rows()) == [(g, v) for g in "ab" for v in range(3)]
     assert raw["seed"].n_unique() == 6
-    fewer = judge_all(7, many.model_copy(update={"votes": 2}), "J", prompts(["next kitten"]), made, Says("a+ =5"), work())
+    two = many.model_copy(update={"votes": 2})
+    fewer = judge_all(7, two, "J", prompts(["next kitten"]), made, Says("a+ =5"), work())
     assert set(fewer.drop("digit_logprobs").iter_rows()) < set(raw.drop("digit_logprobs").iter_rows())

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from stages import cli, params
+from stages import rubrics as rubrics_package
 from stages.errors import TsrError
 
 ROOT = Path(__file__).parents[1]
@@ -56,10 +57,46 @@ BAD: dict[str, tuple[str, Any, str]] = {
     "unknown rubric": ("micro.judge.rubric", "likert", "no rubric 'likert'; there are: micro"),
     "rubric outside": ("micro.judge.rubric", "../micro", "no rubric '../micro'; there are: micro"),
     "equal votes": ("micro.judge.votes", 3, "votes above 1 need a temperature above 0"),
+    "unknown backend": ("micro.judge.backend", "tgi", "no backend 'tgi'; there are: openai, transformers, vllm"),
+    "backend without block": (
+        "micro.backends.transformers",
+        MISSING,
+        "generate.backend is 'transformers', but backends has",
+    ),
+    "no backends": ("micro.backends", {}, "generate.backend is 'transformers', but backends has no block"),
+    "block of no backend": ("micro.backends.tgi", {}, "no backend 'tgi'; there are: openai, transformers, vllm"),
+    "value for a backend's block": ("micro.backends.transformers", 1, "transformers: expected a block of settings"),
+    "list for a backend's block": ("micro.backends.transformers", [], "transformers: expected a block of settings"),
+    "tile of 2": (
+        "micro.backends.transformers.tile_rows",
+        2,
+        "transformers.tile_rows: Input should be",
+    ),
+    "engine setting misspelt": ("micro.backends.transformers.tile", 8, "tile: unknown key; expected tile_rows, dtype"),
+    "engine setting missing": ("micro.backends.transformers.dtype", MISSING, "transformers.dtype: key is missing"),
+    "no such dtype": ("micro.backends.transformers.dtype", "int8", "'float32' or 'bfloat16', got 'int8'"),
+    "way misspelt": ("micro.judge.way", "one-token", "'votes' or 'one_token', got 'one-token'"),
+    "text for a yes": ("micro.judge.distribution", "yes", "valid boolean, got 'yes'"),
+    "more failures than requests": ("micro.judge.max_failed_share", 1.5, "less than or equal to 1, got 1.5"),
+    "least mass above 1": ("micro.score.least_mass", 1.01, "less than or equal to 1, got 1.01"),
+    "judge is no text": ("judge", 1, "valid string, got 1"),
+    "judge outside": ("judge", "../M0", "name '../M0': expected letters, digits"),
+    "judge without a name": ("judge", "", "name '': expected letters, digits"),
     "too few splits": ("arms.sr", 6, "6 rounds need the prompt splits r0 .. r5; micro.prepare.splits is 5"),
 }
 # The key named where it is not the one that was changed.
-NAMED = {"equal votes": "micro.judge"}
+NAMED = {
+    "equal votes": "micro.judge",
+    "backend without block": "micro",
+    "no backends": "micro",
+    **dict.fromkeys(
+        (
+            *("block of no backend", "value for a backend's block", "list for a backend's block", "tile of 2"),
+            *("engine setting misspelt", "engine setting missing", "no such dtype"),
+        ),
+        "micro.backends",
+    ),
+}
 
 
 @pytest.mark.parametrize("kind", BAD)
@@ -73,6 +110,57 @@ def test_one_line_names_file_key_and_expectation(kind: str, tmp_path: Path) -> N
     assert message.startswith(f"{path}: {NAMED.get(kind, key)}: "), message
     assert told in message
     assert "\n" not in message
+
+
+def refusal(path: Path, *changes: tuple[str, Any]) -> str:
+    """What is said of params.yaml with some keys changed."""
+    loaded = yaml.safe_load(text_with(*changes[0]))
+    for key, value in changes[1:]:
+        profile, block, name = key.split(".")
+        loaded[profile][block][name] = value
+    path.write_text(yaml.safe_dump(loaded))
+    with pytest.raises(TsrError) as refused:
+        params.load(path)
+    return str(refused.value)
+
+
+def test_the_judges_backend_needs_its_block_too(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    blocks = {"transformers": GOOD["micro"]["backends"]["transformers"]}
+    told = refusal(path, ("micro.backends", blocks), ("micro.judge.backend", "openai"))
+    assert told == f"{path}: micro: judge.backend is 'openai', but backends has no block 'openai'"
+
+
+def test_one_token_has_one_vote(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    told = refusal(path, ("micro.judge.way", "one_token"), ("micro.judge.votes", 3), ("micro.judge.temperature", 0.7))
+    assert (
+        told == f"{path}: micro.judge: way one_token reads a distribution, which has no second vote; expected votes 1"
+    )
+
+
+def test_one_token_needs_a_rubric_that_names_its_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "stages_rubrics" / "wordy"
+    folder.mkdir(parents=True)
+    (folder / "ask.py").write_text('"""A rubric read in words."""\n\nSCORES = {}\nSCORE_AFTER = ""\n')
+    monkeypatch.setattr("stages.asking.RUBRICS", folder.parent)
+    monkeypatch.setattr(rubrics_package, "__path__", [*rubrics_package.__path__, str(folder.parent)])
+    path = tmp_path / "params.yaml"
+    told = refusal(path, ("micro.judge.rubric", "wordy"), ("micro.judge.way", "one_token"))
+    assert told == f"{path}: micro.judge: rubric 'wordy' names no score tokens, so way one_token cannot read it"
+    path.write_text(text_with("micro.judge.rubric", "wordy"))
+    assert params.load(path).block.judge.way == "votes"  # which needs no tokens
+
+
+@pytest.mark.parametrize("judge", ["sr-1", "tsr-f2", "past-1"])
+def test_a_model_that_the_plan_trains_cannot_judge_throughout(judge: str, tmp_path: Path) -> None:
+    """Said when the plan is made: only the plan knows what it trains, under all its names."""
+    (tmp_path / "params.yaml").write_text(text_with("judge", judge))
+    (tmp_path / "stages").mkdir()
+    refused = tsr(tmp_path, "plan")
+    told = f"tsr: params.yaml: judge: '{judge}' learns from its own judgments; expected self, M0 or another\n"
+    assert (refused.returncode, refused.stderr) == (2, told)
+    assert list((tmp_path / "stages").iterdir()) == []
 
 
 @pytest.mark.parametrize(

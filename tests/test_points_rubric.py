@@ -120,7 +120,7 @@ PIECES = st.sampled_from(
     ]
 )
 TEXTS = st.one_of(st.text(), st.lists(PIECES, max_size=12).map("".join))
-QUICK = settings(derandomize=True, max_examples=150, deadline=None, database=None)
+QUICK = settings(derandomize=True, max_examples=100, deadline=None, database=None)
 
 
 @QUICK

@@ -1,8 +1,10 @@
 """The report on small made-up runs: no model runs, every table is written by the test."""
 
+import math
 import re
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -16,10 +18,13 @@ from stages.parsing import Reading, load_parser
 from stages.reporting.asides import best_round, judge_drift
 from stages.reporting.charts import slim
 from stages.reporting.claims import Facts, comparisons, findings
+from stages.reporting.judging import judging_rows
 from stages.reporting.lineage import ancestors, homes, side_of
+from stages.reporting.report_data import BENCHMARKS, read_run
 from stages.reporting.side_by_side import marked
 from stages.reporting.verdicts import (
     CONTRARY,
+    NBSP,
     NOT_SUPPORTED,
     NOT_TESTED,
     SUPPORTED,
@@ -141,15 +146,37 @@ def make_generations(model: str, prompts: pl.DataFrame) -> pl.DataFrame:
 
 
 def make_judgments(judge: str, generations: pl.DataFrame) -> pl.DataFrame:
-    fixed = {"judge": judge, "judge_hash": judge, "rubric_hash": "r", "vote_id": 0, "seed": 1, "status": "ok"}
-    fixed |= {"way": "votes", "backend": "test"}
+    """Replies, and what the distribution says where their score stands: 3/4 it, 1/4 the one below; of 0, only little.
+
+    A reply without a score has no such place.
+    """
     rows = [
-        {"generation_id": gid, "raw": f"a+ =={'!' if value == 1 else ''}{value}".replace("==", "="), **fixed}
-        | {"finish_reason": "stop", "prompt_tokens": 20, "response_tokens": 8}
+        {"generation_id": gid, "raw": f"a+ =={'!' if value == 1 else ''}{value}".replace("==", "=")}
+        | {"digit_logprobs": {0: spread({0: 0.3}), 1: None}.get(value, spread({value: 0.75, value - 1: 0.25}))}
         for gid in generations["generation_id"]
         for value in [digit("score", judge, gid)]
     ]
-    return tables.frame("judgments", rows)
+    return judged(judge, "votes", rows, response_tokens=8)
+
+
+def make_one_token(judge: str, generations: pl.DataFrame) -> pl.DataFrame:
+    """A judge that wavers between 2 and 3, whatever it reads."""
+    rows = [
+        {"generation_id": gid, "raw": "2", "digit_logprobs": spread({2: 0.4, 3: 0.4})}
+        for gid in generations["generation_id"]
+    ]
+    return judged(judge, "one_token", rows, response_tokens=1)
+
+
+def judged(judge: str, way: str, rows: list[dict[str, Any]], response_tokens: int) -> pl.DataFrame:
+    fixed = {"judge": judge, "judge_hash": judge, "rubric_hash": "r", "vote_id": 0, "seed": 1, "status": "ok"}
+    fixed |= {"way": way, "backend": "test", "finish_reason": "stop"}
+    fixed |= {"prompt_tokens": 20, "response_tokens": response_tokens}
+    return tables.frame("judgments", [row | fixed for row in rows])
+
+
+def spread(shares: dict[int, float]) -> list[dict[str, float]]:
+    return [{"score": float(score), "logprob": math.log(share)} for score, share in shares.items()]
 
 
 def make_run(root: Path, arms: str, source: str = "micro_world") -> None:
@@ -170,7 +197,8 @@ def make_run(root: Path, arms: str, source: str = "micro_world") -> None:
     for judge, model, split in [*built.judges(), *((m, paths.WORLD, "fixed") for m in built.models)]:
         generations = tables.read("generations", paths.generations(model, split))
         judgments = make_judgments(judge, generations)
-        tables.write("judgments", judgments, paths.judgments(judge, model, split))
+        both = pl.concat([judgments, *([make_one_token(judge, generations)] if split == "fixed" else [])])
+        tables.write("judgments", both, paths.judgments(judge, model, split))
         tables.write("scores", score.score(reading, judge, generations, judgments), paths.scores(judge, model, split))
     for name, row in built.learns.items():
         make_round(settings.block, name, row, prompts[row.split])
@@ -255,6 +283,78 @@ def test_report_without_ground_truth_and_with_one_round(tmp_path, monkeypatch):
     paths.evaluation_json("M0").unlink()
     with pytest.raises(TsrError, match=r"M0\.json: no such file"):
         report.run(params.load())
+
+
+# --- ways of reading a judge ----------------------------------------------------------------------------------
+
+READINGS = ["reply, parsed", "reply, distribution", "one token"]
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """A made-up run of one round in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    make_run(tmp_path, "arms:\n  sr: 1\n")
+
+
+def test_ways_of_reading_a_judge_stand_side_by_side(small):
+    fixed = make_generations(paths.WORLD, make_prompts("fixed", "micro_world"))
+    truth = dict(true_scores(make_prompts("fixed", "micro_world"), fixed).iter_rows())
+    given = {gid: digit("score", "M0", gid) for gid in truth}
+    assert set(given.values()) == {0, 1, 2, 3, 4, 5}
+    rows = {row["name"]: row for row in judging_rows(read_run(params.load()))}
+
+    def told_of(name: str, key: str) -> str:
+        """What the table says of M0 in one reading."""
+        return rows[name][key]["first"].replace(NBSP, " ")
+
+    # The reply: a 1 is written so that it cannot be read.
+    read = {gid: value for gid, value in given.items() if value != 1}
+    assert told_of("reply, parsed", "scored") == f"{100 * len(read) / 24:.1f} %"
+    agreed = sum(value == truth[gid] for gid, value in read.items())
+    assert told_of("reply, parsed", "agreement") == f"{100 * agreed / len(read):.1f} %"
+    assert told_of("reply, parsed", "tokens") == "28.00"
+
+    # The distribution at its place: 3/4 v + 1/4 (v - 1) = v - 1/4; a 0 has less than half of the mass. There is no
+    # judgment where there is no place.
+    means = {gid: value - 0.25 for gid, value in read.items() if value > 0}
+    assert told_of("reply, distribution", "scored") == f"{100 * len(means) / len(read):.1f} %"
+    error = sum(abs(value - truth[gid]) for gid, value in means.items()) / len(means)
+    assert told_of("reply, distribution", "error") == f"{error:.2f}"
+    assert told_of("reply, distribution", "tokens") == "28.00"
+
+    # One token: 2.5 for all, so every two are tied.
+    shares = [told_of("one token", key) for key in ("scored", "right_order", "tied", "wrong_order")]
+    assert shares == ["100.0 %", "0.0 %", "100.0 %", "0.0 %"]
+    assert told_of("one token", "error") == f"{sum(abs(2.5 - value) for value in truth.values()) / 24:.2f}"
+    assert told_of("one token", "tokens") == "21.00"
+
+    report.run(params.load())
+    page = outputs()["reports/index.html"].decode()
+    table = page[page.index('id="judging"') : page.index('id="scores"')]
+    assert re.findall(r"<tr><td>([a-z, ]+)<small>", table) == READINGS
+
+
+def test_a_reading_that_is_not_there_has_no_row(small):
+    for model in ("M0", "sr-1"):
+        path = paths.judgments(model, paths.WORLD, "fixed")
+        kept = tables.read("judgments", path).filter(pl.col("way") == "votes")
+        bare = kept.with_columns(digit_logprobs=pl.lit(None, dtype=tables.schema("judgments")["digit_logprobs"]))
+        tables.write("judgments", bare, path)
+    assert [row["name"] for row in judging_rows(read_run(params.load()))] == READINGS[:1]
+
+
+def test_seconds_are_those_that_were_measured_or_a_dash(small):
+    def seconds() -> list[str]:
+        return [row["seconds"] for row in judging_rows(read_run(params.load()))]
+
+    assert seconds() == ["\N{EN DASH}"] * 3
+    write_json({"default_run": {}}, BENCHMARKS)
+    assert seconds() == ["\N{EN DASH}"] * 3
+    write_json({"judging_seconds_per_1000": {"one_token": 1.25}}, BENCHMARKS)
+    assert seconds() == ["\N{EN DASH}", "\N{EN DASH}", "1.25"]
+    write_json({"judging_seconds_per_1000": {"votes": 12.5, "one_token": 1.25}}, BENCHMARKS)
+    assert seconds() == ["12.50", "12.50", "1.25"]
 
 
 # --- the plan's lines -----------------------------------------------------------------------------------------

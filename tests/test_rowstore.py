@@ -146,7 +146,8 @@ def test_failures_are_rows_and_are_tried_again(tmp_path: Path) -> None:
 
 def test_too_many_failures_stop_the_stage_and_keep_the_rest(tmp_path: Path) -> None:
     bad = Counting(broken=frozenset({"p3", "p5"}))
-    with pytest.raises(TsrError, match=r"^generate/M0/r0: 2 of 20 rows failed \(server_error 2\); max_failed_share is 0\.05"):
+    told = r"^generate/M0/r0: 2 of 20 rows failed \(server_error 2\); max_failed_share is 0\.05"
+    with pytest.raises(TsrError, match=told):
         list(work(0.05, tmp_path).complete(bad, requests(20)))
     rest = Counting()
     done(work(0.0, tmp_path), rest, requests(20))
@@ -155,16 +156,19 @@ def test_too_many_failures_stop_the_stage_and_keep_the_rest(tmp_path: Path) -> N
 
 def test_a_failed_response_gets_no_vote_and_no_pair(tmp_path: Path) -> None:
     backend = Counting(broken=frozenset({"next abc"}))
-    made = generate(7, GENERATE.model_copy(update={"samples": 2}), "M0", prompts(["next abc", "next xyz"]), backend, work(0.5))
+    asked, two = prompts(["next abc", "next xyz"]), GENERATE.model_copy(update={"samples": 2})
+    made = generate(7, two, "M0", asked, backend, work(0.5))
     lost = made.filter(status="server_error")
     assert lost["prompt_id"].to_list() == ["next abc"] * 2
     assert lost["logprob_sum"].to_list() == [None, None]
-    votes = judge_all(7, JUDGE, "J", prompts(["next abc", "next xyz"]), made, Counting(), work())
+    votes = judge_all(7, JUDGE, "J", asked, made, Counting(), work())
     assert set(votes["generation_id"]) == set(made.filter(status="ok")["generation_id"])
 
 
 @pytest.mark.parametrize("keep", [0.3, 0.97, -1])
-def test_a_torn_shard_costs_the_torn_rows_and_is_named(tmp_path: Path, keep: float, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_torn_shard_costs_the_torn_rows_and_is_named(
+    tmp_path: Path, keep: float, capsys: pytest.CaptureFixture[str]
+) -> None:
     whole = done(work(store=tmp_path), Counting(), requests(20))
     shard = next(tmp_path.rglob("*.rows"))
     content = shard.read_bytes()
@@ -265,7 +269,8 @@ def test_the_embedded_backend_resumes_bit_for_bit(tiny: Path, tmp_path: Path, ma
     ids = [f"next {word}" for word in ("abc", "kitten", "q", "zzz")]
     whole = generate(7, GENERATE, "M0", prompts(ids), embedded(tiny), work())
     store = tmp_path / "store"
-    generate(7, GENERATE.model_copy(update={"samples": 1}), "M0", prompts(ids[:2]), embedded(tiny, 4), work(store=store))
+    part = GENERATE.model_copy(update={"samples": 1})
+    generate(7, part, "M0", prompts(ids[:2]), embedded(tiny, 16), work(store=store))
     resumed = embedded(tiny, 16)
     assert generate(7, GENERATE, "M0", prompts(ids), resumed, work(store=store)).equals(whole)
     unloaded = embedded(tiny)

@@ -20,6 +20,7 @@ from stages.ids import content_id, file_sha256
 FinishReason = Literal["stop", "length", "error"]
 Status = Literal["ok", "too_long", "refused", "timeout", "server_error"]
 Messages = list[dict[str, str]]
+_MARKS = " \t\r\n*_`"  # may stand between a label and its score
 
 
 @dataclass(frozen=True)
@@ -147,16 +148,16 @@ def _installed(package: str) -> str | None:
 def score_position(pieces: list[str], after: str) -> int | None:
     """Return the index of the token that follows the last `after` in a reply given as its tokens' texts.
 
-    White space between `after` and the token is skipped. None if there is no such token; 0 if `after` is empty.
+    White space and Markdown's marks between the two are skipped. None if there is no such token; 0 if `after` is empty.
 
-    >>> score_position(["a", "+", " ", "=", "4"], "="), score_position(["Score:", " ", "4"], "Score:")
-    (4, 2)
+    >>> score_position(["a", "+", " ", "=", "4"], "="), score_position(["**Score:", "**", " ", "4"], "Score:")
+    (4, 3)
     """
     if not after:
         return 0 if pieces else None
     text, found = "", None
     for index, piece in enumerate(pieces):
-        if piece.strip() and text.rstrip().endswith(after):
+        if piece.strip(_MARKS) and text.rstrip(_MARKS).endswith(after):
             found = index
         text += piece
     return found

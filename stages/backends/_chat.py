@@ -64,6 +64,8 @@ class Chat:
                 raise TsrError(
                     f"{self._folder}: score {text!r} is {len(encoded)} tokens of its tokenizer; expected one"
                 )
+            if encoded[0] == self._tokenizer.unk_token_id:
+                raise TsrError(f"{self._folder}: score {text!r} is unknown to its tokenizer; expected one token")
             ids += encoded
         return ids
 

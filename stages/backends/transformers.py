@@ -111,7 +111,7 @@ class TransformersBackend:
 
             model = models.load_model(self._folder, self._settings.dtype, self._settings.device)
             chat = Chat(self._folder)
-            never = torch.tensor(chat.never(model.config.vocab_size), device=self._settings.device)
+            never = torch.tensor(chat.never(model.config.vocab_size), dtype=torch.long, device=self._settings.device)
             self._loaded = _Loaded(model, chat, never)
         return self._loaded
 
