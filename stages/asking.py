@@ -30,7 +30,11 @@ class Ask(Protocol):
 
 def load_ask(rubric: str) -> Ask:
     """Return the asking half of a rubric; params.yaml has been checked to name one that exists."""
-    return cast(Ask, import_module(f"stages.rubrics.{rubric}.ask"))
+    module = import_module(f"stages.rubrics.{rubric}.ask")
+    for name, nothing in (("SCORES", {}), ("SCORE_AFTER", "")):
+        if not hasattr(module, name):
+            setattr(module, name, nothing)
+    return cast(Ask, module)
 
 
 def rubric_hash(rubric: str) -> str:

@@ -158,12 +158,12 @@ def measure(
 
 
 @app.command()
-def evaluate(model: Model) -> None:
-    """Stage: evaluate a model version on held-out prompts and the fixed judgments."""
+def evaluate(model: Model, judge: JudgeOption) -> None:
+    """Stage: evaluate a model version on held-out prompts, and its judge on the fixed responses."""
     from stages import evaluate as stage
 
     loaded = _params()
-    stage.run(loaded.seed, loaded.block, model)
+    stage.run(loaded.seed, loaded.block, model, judge)
 
 
 @app.command()
@@ -188,7 +188,7 @@ def verify(
 def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be freed.")] = False,
 ) -> None:
-    """Free the finished rows that no stage of the plan was last made of."""
+    """Free finished rows of weights, engines and sampling parameters that no stage of the plan uses."""
     from stages import gc as tool
     from stages import params, plan
 

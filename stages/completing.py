@@ -12,9 +12,8 @@ import polars as pl
 from stages import paths
 from stages.backends import Backend, Completion, Request
 from stages.errors import TsrError
-from stages.files import write_text
 from stages.progress import Advance, progress
-from stages.rowstore import Rows, context_of, locked, opened, row_key
+from stages.rowstore import Rows, Use, context_of, in_use, locked, opened, row_key
 
 
 class Requests(Protocol):
@@ -43,23 +42,32 @@ class Work:
         Finished rows are kept at once, in `store`. Failures are not: a rerun tries them again. Raises TsrError when
         more than `max_failed_share` of the requests have failed, and for a backend that leaves a request out.
         """
-        context = context_of(backend)
-        with locked(self.store / "locks" / self.label), opened(self.store / "rows" / context) as rows:
-            reused = sum(row_key(request) in rows for request in requests)
+        first = next(iter(requests), None)
+        context = context_of(backend, first.sampling if first else None)
+        lock = self.store / "locks" / context / self.label
+        with in_use(self.store), locked(lock), opened(self.store / "rows" / context) as rows:
+            use = Use(self.store, self.label)
+            use.begin(context)
+            keys = [row_key(request) for request in requests]
+            reused = sum(key in rows for key in keys)
             with progress(self.label, len(requests), reused=reused) as advance:
-                run = _Run(self, backend, requests, rows, advance)
-                yield from run.kept()
+                run = _Run(self, backend, requests, keys, rows, advance)
+                if reused:
+                    yield from run.kept()
                 if reused < len(requests):
                     yield from run.fresh()
-            write_text(context + "\n", self.store / "used" / self.label)
+            use.end(context)
 
 
 class _Run:
     """One going through of the requests of a table."""
 
-    def __init__(self, work: Work, backend: Backend, requests: Requests, rows: Rows, advance: Advance) -> None:
-        self._work, self._backend, self._requests, self._rows, self._advance = work, backend, requests, rows, advance
-        self._asked: dict[str, Request] = {}  # in flight, by request_id
+    def __init__(
+        self, work: Work, backend: Backend, requests: Requests, keys: list[str], rows: Rows, advance: Advance
+    ) -> None:
+        self._work, self._backend, self._requests, self._keys = work, backend, requests, keys
+        self._rows, self._advance = rows, advance
+        self._asked: dict[str, str] = {}  # request_id in flight -> key
         self._waiting: dict[str, list[str]] = {}  # key in flight -> the ids of all requests that equal it
         self._new: set[str] = set()  # keys of rows made in this run
         self._late: deque[tuple[str, str]] = deque()  # (key, id) of requests that equal a row made in this run
@@ -67,8 +75,8 @@ class _Run:
 
     def kept(self) -> Iterator[Completion]:
         """Yield the rows that are there."""
-        for request in self._requests:
-            if (key := row_key(request)) in self._rows:
+        for request, key in zip(self._requests, self._keys, strict=True):
+            if key in self._rows:
                 yield self._rows.get(key, request.request_id)
 
     def fresh(self) -> Iterator[Completion]:
@@ -76,7 +84,7 @@ class _Run:
         for done in self._backend.complete(self._missing()):
             if done.request_id not in self._asked:
                 raise TsrError(f"backend {self._backend.name}: completed {done.request_id}, which was not asked for")
-            key = row_key(self._asked.pop(done.request_id))
+            key = self._asked.pop(done.request_id)
             if done.status == "ok":
                 self._rows.add(key, done)
                 self._new.add(key)
@@ -89,15 +97,14 @@ class _Run:
             raise TsrError(f"backend {self._backend.name}: gave no completion for {left}")
 
     def _missing(self) -> Iterator[Request]:
-        for request in self._requests:
-            key = row_key(request)
+        for request, key in zip(self._requests, self._keys, strict=True):
             if key in self._new:
                 self._late.append((key, request.request_id))
             elif key in self._waiting:
                 self._waiting[key].append(request.request_id)
             elif key not in self._rows:
                 self._waiting[key] = [request.request_id]
-                self._asked[request.request_id] = request
+                self._asked[request.request_id] = key
                 yield request
 
     def _latecomers(self) -> Iterator[Completion]:
@@ -113,7 +120,7 @@ class _Run:
 
     def _stop_if_too_many(self, last: Completion) -> None:
         count, total, share = self._failed.total(), len(self._requests), self._work.max_failed_share
-        if count > share * total:
+        if count / total > share:
             kinds = ", ".join(f"{status} {number}" for status, number in sorted(self._failed.items()))
             told = f"{self._work.label}: {count} of {total} rows failed ({kinds}); max_failed_share is {share:g}"
             raise TsrError(f"{told}; last {last.request_id}: {last.error}; finished rows are kept")

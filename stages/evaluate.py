@@ -1,4 +1,4 @@
-"""Stage evaluate: a model version answers the held-out prompts and judges the fixed set.
+"""Stage evaluate: a model version answers the held-out prompts, and its judge scores the fixed set.
 
 Both are kept as tables, like those of the rounds. What the answers are worth is summed up here; the
 judgments are parsed in the report, so that mending the parser judges nothing again. The fixed set is judged in
@@ -21,15 +21,18 @@ from stages.params import Judge, Profile
 from stages.truth import true_scores
 
 
-def run(seed: int, settings: Profile, model: str) -> None:
-    """Write the model's responses to `eval`, its judgments of `fixed`, and what the answers are worth."""
+def run(seed: int, settings: Profile, model: str, judge: str) -> None:
+    """Write the model's responses to `eval`, judgments of `fixed`, and what the answers are worth.
+
+    `judge` judges what this model answers: itself, unless all have one judge.
+    """
     prompts = tables.read("prompts", paths.prompts("eval"))
     backend = open_backend(paths.model(model), settings.generate.backend, settings.backends)
     answers = answer(seed, settings, model, prompts, backend)
-    if settings.judge.backend != settings.generate.backend:
+    if (judge, settings.judge.backend) != (model, settings.generate.backend):
         backend.close()  # two engines at a time may not fit
-        backend = open_backend(paths.model(model), settings.judge.backend, settings.backends)
-    judgments = judge_fixed(seed, settings, model, backend)
+        backend = open_backend(paths.model(judge), settings.judge.backend, settings.backends)
+    judgments = judge_fixed(seed, settings, model, judge, backend)
     backend.close()
     tables.write("generations", answers, paths.generations(model, "eval"))
     tables.write("judgments", judgments, paths.judgments(model, paths.WORLD, "fixed"))
@@ -43,28 +46,30 @@ def answer(seed: int, settings: Profile, model: str, prompts: pl.DataFrame, back
     return generate(seed, sampling, model, prompts, backend, work)
 
 
-def judge_fixed(seed: int, settings: Profile, model: str, backend: Backend) -> pl.DataFrame:
-    """Return the model's judgments of the fixed set, in every way that the rubric allows."""
+def judge_fixed(seed: int, settings: Profile, model: str, judge: str, backend: Backend) -> pl.DataFrame:
+    """Return the judgments of the fixed set by the judge of `model`, in every way that the rubric allows."""
     prompts = tables.read("prompts", paths.prompts("fixed"))
     fixed = tables.read("generations", paths.generations(paths.WORLD, "fixed"))
     parts = []
     for way, votes in fixed_ways(settings.judge).items():
         asked = settings.judge.model_copy(update={"way": way, "votes": votes})
         work = Work(f"judge/{model}/world/fixed.{way}", asked.max_failed_share)
-        parts.append(judge_all(seed, asked, model, prompts, fixed, backend, work))
+        parts.append(judge_all(seed, asked, judge, prompts, fixed, backend, work))
     return pl.concat(parts)
 
 
 def fixed_ways(settings: Judge) -> dict[str, int]:
-    """Return the ways in which the fixed set is judged, with the votes of each."""
+    """Return the ways in which the fixed set is judged, with the votes of each; distributions only where they are read."""
     votes = settings.votes if settings.way == "votes" else 1
-    return {"votes": votes} | ({"one_token": 1} if load_ask(settings.rubric).SCORES else {})
+    reads = settings.way == "one_token" or settings.distribution  # else the engine may have no distributions
+    return {"votes": votes} | ({"one_token": 1} if reads and load_ask(settings.rubric).SCORES else {})
 
 
 def quality(answers: pl.DataFrame, truth: pl.DataFrame) -> dict[str, Any]:
     """Return the true score of the responses: mean, its standard error over prompts, share at each score."""
     scored = answers.join(truth, on="generation_id")
-    by_prompt = scored.group_by("prompt_id").agg(pl.col("truth").mean()).sort("prompt_id")["truth"]
+    known = scored.drop_nulls("truth")  # a failed request is no wrong answer
+    by_prompt = known.group_by("prompt_id").agg(pl.col("truth").mean()).sort("prompt_id")["truth"]
     spread = by_prompt.std() if by_prompt.len() > 1 else None
     distinct = scored.group_by("prompt_id").agg(share=pl.col("response").n_unique() / pl.len()).sort("prompt_id")
     return {

@@ -1,13 +1,13 @@
-"""Tool gc: frees the finished rows that no stage of the plan was last made of."""
+"""Tool gc: frees the finished rows of engines, weights and sampling parameters that no stage of the plan uses."""
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stages import paths
-from stages.errors import TsrError
-from stages.rowstore import SHARD, is_locked
+from stages.rowstore import SHARD, Use, alone_in
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,8 @@ def run(planned: dict[str, Any], *, dry_run: bool) -> None:
     freed = stale(store, labels) if dry_run else free(store, labels)
     for context in freed:
         print(f"{context.folder}: {context.rows} rows, {_size(context.bytes)}")
-    left = [_context(folder) for folder in _folders(store) if folder not in {context.folder for context in freed}]
+    gone = {context.folder for context in freed}
+    left = [_context(folder) for folder in _folders(store) if folder not in gone]
     what = "would free" if dry_run else "freed"
     print(f"gc: {what} {_sum(freed)}; {_sum(left)} in use stay")
 
@@ -40,23 +41,29 @@ def planned_labels(planned: dict[str, Any]) -> Iterator[str]:
 
 
 def stale(store: Path, labels: set[str]) -> list[Context]:
-    """Return the contexts that none of `labels` was last made of."""
-    used = {path.read_text().strip() for label in labels if (path := store / "used" / label).is_file()}
+    """Return the contexts that no table needs: not `labels` of this checkout, and none of another that still exists."""
+    used = {context for label in labels for context in Use(store, label).contexts()} | set(_used_elsewhere(store))
     return [_context(folder) for folder in _folders(store) if folder.name not in used]
+
+
+def _used_elsewhere(store: Path) -> Iterator[str]:
+    for home in (store / "used").glob("*/checkout"):
+        checkout = Path(home.read_text().strip())
+        if checkout != Path().absolute() and checkout.is_dir():
+            yield from (
+                context
+                for note in (home.parent / "tables").rglob("*")
+                if note.is_file()
+                for context in note.read_text().split()
+            )
 
 
 def free(store: Path, labels: set[str]) -> list[Context]:
     """Delete the stale contexts and return them. Raises TsrError while a run is making rows."""
-    for lock in sorted(path for path in (store / "locks").rglob("*") if path.is_file()):
-        with lock.open("rb") as handle:
-            if is_locked(handle):
-                label = lock.relative_to(store / "locks")
-                raise TsrError(f"{label}: a run is making these rows; run `tsr gc` when it has ended")
-    found = stale(store, labels)
-    for context in found:
-        for shard in context.folder.glob(f"*{SHARD}"):
-            shard.unlink()
-        context.folder.rmdir()
+    with alone_in(store):
+        found = stale(store, labels)
+        for context in found:
+            shutil.rmtree(context.folder)
     return found
 
 

@@ -15,7 +15,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 def store() -> Path:
     """Return the folder of finished rows; the variable TSR_STORE names another, to be shared by several checkouts."""
-    return Path(os.environ.get("TSR_STORE", ".tsr"))
+    return Path(os.environ.get("TSR_STORE") or ".tsr")
 
 
 def checked(name: str) -> str:

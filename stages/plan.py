@@ -83,7 +83,7 @@ class Plan:
             "answers": {f"{m}.{s}": {"model": m, "split": s} for m, s in self.answers()},
             "judges": {f"{j}.{m}.{s}": {"judge": j, "model": m, "split": s} for j, m, s in self.judges()},
             "learns": {name: asdict(row) | {"also": self.also[name]} for name, row in self.learns.items()},
-            "models": {name: {"model": name} for name in self.models},
+            "models": {m: {"model": m, "judge": m if self.judge == SELF else self.judge} for m in self.models},
             "lines": self.lines,
         }
 

@@ -19,18 +19,21 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO
 
-from stages.backends import Backend, Completion, Request
+from stages.backends import Backend, Completion, Request, SamplingParams
 from stages.errors import TsrError
-from stages.files import replacing
+from stages.files import replacing, write_text
 from stages.ids import content_id, content_key
 
 SHARD = ".rows"
+FORMAT = 1  # of a line; another one makes other contexts
 _CRC, _KEY = 8, 32  # hex digits at the start of a line
+_OPEN = 32  # shards that are open for reading at a time
 
 
-def context_of(backend: Backend) -> str:
-    """Return the hash of all that decides the completions of a backend beside the requests."""
-    told = content_id("context", backend.name, backend.version, backend.model_hash, backend.template_hash)
+def context_of(backend: Backend, sampling: SamplingParams | None) -> str:
+    """Return the hash of what a table's rows have in common: the engine, its weights, how replies are drawn."""
+    engine = (backend.name, backend.version, backend.model_hash, backend.template_hash)
+    told = content_id("context", FORMAT, *engine, asdict(sampling) if sampling else None)
     return f"{backend.name}-{told}"
 
 
@@ -63,6 +66,8 @@ class Rows:
         """Return a kept row as the completion of `request_id`."""
         shard, offset = self._places[key]
         if shard not in self._open:
+            if len(self._open) == _OPEN:
+                self._open.pop(next(iter(self._open))).close()
             self._open[shard] = shard.open("rb")
         self._open[shard].seek(offset)
         return _decode(self._open[shard].readline(), request_id)
@@ -84,10 +89,39 @@ class Rows:
     def close(self) -> None:
         """Close all files; the new shard is on disk then."""
         if self._shard is not None:
-            os.fsync(self._shard.fileno())
+            with writing(self.folder):
+                os.fsync(self._shard.fileno())
             self._shard.close()
         for handle in self._open.values():
             handle.close()
+
+
+class Use:
+    """Which contexts a table is made of, noted for `tsr gc`: for each checkout that uses a store, a file a table.
+
+    While rows are being made, the context that they replace is noted beside theirs.
+    """
+
+    def __init__(self, store: Path, label: str, checkout: Path | None = None) -> None:
+        self._home = (checkout or Path()).absolute()
+        self._folder = store / "used" / content_id("checkout", str(self._home))
+        self._note = self._folder / "tables" / label
+
+    def contexts(self) -> set[str]:
+        """Return the contexts that are noted."""
+        return set(self._note.read_text().split()) if self._note.is_file() else set()
+
+    def begin(self, context: str) -> None:
+        """Note a context whose rows are about to be made."""
+        write_text(f"{self._home}\n", self._folder / "checkout")
+        self._write(self.contexts() | {context})
+
+    def end(self, context: str) -> None:
+        """Note that the table is made of this context alone."""
+        self._write({context})
+
+    def _write(self, contexts: set[str]) -> None:
+        write_text("".join(f"{name}\n" for name in sorted(contexts)), self._note)
 
 
 def _encode(key: str, done: Completion) -> bytes:
@@ -156,7 +190,8 @@ def is_locked(handle: IO[bytes]) -> bool:
 @contextmanager
 def opened(folder: Path) -> Iterator[Rows]:
     """Open the rows of a context and close them, whatever happens."""
-    rows = Rows(folder)
+    with writing(folder):
+        rows = Rows(folder)
     try:
         yield rows
     finally:
@@ -164,11 +199,47 @@ def opened(folder: Path) -> Iterator[Rows]:
 
 
 @contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the system says of a place that cannot be written into one line."""
+    try:
+        yield
+    except OSError as error:
+        raise TsrError(f"{path}: the store of finished rows cannot be written: {error.strerror or error}") from error
+
+
+@contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold the lock at `path`; waits for a process that has it, and says so. The kernel frees it when a holder dies."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+b") as handle:
+    with _opened_lock(path) as handle:
         if is_locked(handle):
             print(f"tsr: {path}: another run makes these rows; waiting for it", file=sys.stderr, flush=True)
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
+
+
+@contextmanager
+def in_use(store: Path) -> Iterator[None]:
+    """Keep `tsr gc` away from a store while a run is at work in it; runs do not keep each other away."""
+    with _opened_lock(store / "locks" / "store") as handle:
+        fcntl.flock(handle, fcntl.LOCK_SH)
+        yield
+
+
+@contextmanager
+def alone_in(store: Path) -> Iterator[None]:
+    """Keep runs away from a store. Raises TsrError while one is at work in it."""
+    with _opened_lock(store / "locks" / "store") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise TsrError(f"{store}: a run is making rows; run `tsr gc` when it has ended") from None
+        yield
+
+
+@contextmanager
+def _opened_lock(path: Path) -> Iterator[IO[bytes]]:
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = path.open("a+b")
+    with handle:
+        yield handle

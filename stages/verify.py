@@ -76,7 +76,7 @@ def check_evaluation(params: Params, row: Row) -> Iterator[str]:
     fixed = tables.read("generations", paths.generations(paths.WORLD, "fixed"))
     for way, votes in fixed_ways(params.block.judge).items():
         check_votes(way, votes, fixed, judgments.filter(pl.col("way") == way), str(path))
-    yield from _wrong_hash(path, "judge_hash", judgments["judge_hash"], model)
+    yield from _wrong_hash(path, "judge_hash", judgments["judge_hash"], row["judge"])
 
 
 def _wrong_answers(model: str, split: str, samples: int) -> Iterator[str]:

@@ -172,6 +172,18 @@ def test_a_prompt_beyond_the_context_is_a_failed_request(make_model: MakeModel) 
     )
 
 
+def test_a_prompt_that_the_template_refuses_is_a_failed_request(make_model: MakeModel) -> None:
+    folder = make_model(name="strict")
+    template = folder / "chat_template.jinja"
+    refusal = "{% if messages[0]['role'] != 'user' %}{{ raise_exception('begin with the user') }}{% endif %}"
+    template.write_text(refusal + template.read_text())
+    odd = [{"role": "system", "content": "next a"}, {"role": "user", "content": "next a"}]
+    asked = [Request("odd", odd, 1, WARM), Request("even", odd[1:], 1, WARM)]
+    done = {c.request_id: c for c in embedded(folder).complete(asked)}
+    assert done["even"].status == "ok"
+    assert (done["odd"].status, done["odd"].error) == ("refused", "the chat template refuses it: begin with the user")
+
+
 def test_a_folder_without_a_model_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(TsrError, match=r"no .* in it"):
         embedded(tmp_path)

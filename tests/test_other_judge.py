@@ -22,6 +22,7 @@ def test_a_fixed_judge_judges_every_row() -> None:
     built = plan.build(ALL, "M0").as_dict()
     assert {row["judge"] for table in ("judges", "learns") for row in built[table].values()} == {"M0"}
     assert built["learns"]["sr-2"]["policy"] == "sr-1"
+    assert {row["judge"] for row in built["models"].values()} == {"M0"}
     assert plan.build(ALL, "self").as_dict() == plan.build(ALL).as_dict()
 
 
@@ -82,6 +83,7 @@ def test_a_judge_behind_an_api_goes_through_the_stages(folder: Path) -> None:
         use(server, distribution=False)
         cli.app(["judge", "api", "M0", "r0"], standalone_mode=False)
         cli.app(["score", "api", "M0", "r0"], standalone_mode=False)
+        cli.app(["evaluate", "M0", "--judge", "api"], standalone_mode=False)
         asked = len(server.asked)
         paths.judgments("api", "M0", "r0").unlink()
         cli.app(["judge", "api", "M0", "r0"], standalone_mode=False)
@@ -89,6 +91,8 @@ def test_a_judge_behind_an_api_goes_through_the_stages(folder: Path) -> None:
     judged = tables.read("judgments", paths.judgments("api", "M0", "r0"))
     assert set(judged["backend"]) == {"openai"}
     assert set(judged["judge_hash"]) == {models.model_hash(paths.model("api"))}
+    fixed = tables.read("judgments", paths.judgments("M0", paths.WORLD, "fixed"))
+    assert set(fixed["judge"]) == {"api"}
     scored = tables.read("scores", paths.scores("api", "M0", "r0"))
     assert set(scored["score"]) == {3.0}
     assert {body["model"] for body in server.asked} == {"judge-2026"}

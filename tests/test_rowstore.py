@@ -1,6 +1,5 @@
 """Finished rows are paid for once: what is kept, what is asked for again, and what damage costs."""
 
-import fcntl
 import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -257,12 +256,53 @@ def test_gc_frees_what_no_planned_stage_was_made_of(tmp_path: Path) -> None:
 
 def test_gc_leaves_a_store_alone_that_is_being_written(tmp_path: Path) -> None:
     done(Work("generate/M0/r0", 0.0, tmp_path), Counting(), requests(5))
-    with (tmp_path / "locks/generate/M0/r0").open("a+b") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        with pytest.raises(TsrError, match="generate/M0/r0: a run is making these rows"):
-            gc.free(tmp_path, set())
+    with (
+        rowstore.in_use(tmp_path),
+        pytest.raises(TsrError, match="a run is making rows; run `tsr gc` when it has ended"),
+    ):
+        gc.free(tmp_path, set())
     gc.free(tmp_path, set())
     assert not list(tmp_path.rglob("*.rows"))
+
+
+def test_gc_frees_earlier_settings_and_keeps_what_an_interrupted_run_made(tmp_path: Path) -> None:
+    label = "generate/M0/r0"
+    done(work(store=tmp_path), Counting(), requests(5))
+    done(work(store=tmp_path), Counting(), requests(6, replace(HOT, temperature=0.5)))
+    assert [context.rows for context in gc.stale(tmp_path, {label})] == [5]
+    with pytest.raises(KeyboardInterrupt):
+        list(work(store=tmp_path).complete(Counting(stop_after=3), requests(20, COLD)))
+    gc.free(tmp_path, {label})
+    rest = Counting()
+    done(work(store=tmp_path), rest, requests(20, COLD))
+    assert len(rest.asked) == 17
+
+
+def test_gc_spares_what_another_checkout_uses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        done(work(store=tmp_path / "store"), Counting(version=name), requests(5))
+    assert gc.free(tmp_path / "store", {"generate/M0/r0"}) == []
+    (tmp_path / "one").rmdir()
+    assert len(gc.free(tmp_path / "store", {"generate/M0/r0"})) == 1
+
+
+@pytest.mark.parametrize("place", ["file/store", "/proc/nope"])
+def test_a_store_that_cannot_be_is_one_line(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(TsrError, match="the store of finished rows cannot be written"):
+        list(work(store=tmp_path / place).complete(Counting(), requests(1)))
+
+
+def test_more_shards_than_files_may_be_open(tmp_path: Path) -> None:
+    for count in range(1, 40):
+        done(work(store=tmp_path), Counting(), requests(count))
+    assert len(list(tmp_path.rglob("*.rows"))) == 39
+    with opened(next((tmp_path / "rows").iterdir())) as rows:
+        for request in requests(39):
+            rows.get(row_key(request), "r")
+        assert len(rows._open) <= 32
 
 
 def test_the_embedded_backend_resumes_bit_for_bit(tiny: Path, tmp_path: Path, make_model: MakeModel) -> None:
@@ -277,7 +317,8 @@ def test_the_embedded_backend_resumes_bit_for_bit(tiny: Path, tmp_path: Path, ma
     assert generate(7, GENERATE, "M0", prompts(ids), unloaded, work(store=store)).equals(whole)
     assert unloaded._loaded is None  # nothing was loaded for nothing
     other = make_model(seed=2)
-    assert context_of(embedded(other)) != context_of(embedded(tiny))
+    assert context_of(embedded(other), HOT) != context_of(embedded(tiny), HOT)
+    assert context_of(embedded(tiny), COLD) != context_of(embedded(tiny), HOT)
 
 
 def test_completions_become_a_frame_with_every_field() -> None:

@@ -42,7 +42,7 @@ def spoil(run: Run) -> Iterator[Callable[[str, Path, pl.Expr], None]]:
 def test_a_run_in_order_has_nothing_to_tell(run: Run) -> None:
     for check, row in (
         (verify.check_generations, ANSWER),
-        (verify.check_evaluation, {"model": "sr-1"}),
+        (verify.check_evaluation, {"model": "sr-1", "judge": "sr-1"}),
         (verify.check_scores, JUDGE),
         (verify.check_pairs, LEARN),
     ):
@@ -72,7 +72,7 @@ SPOILT: dict[str, tuple[str, Path, pl.Expr | None, Check, verify.Row, str]] = {
         paths.generations("sr-1", "eval"),
         pl.lit("feedfeedfeedfeed").alias("model_hash"),
         verify.check_evaluation,
-        {"model": "sr-1"},
+        {"model": "sr-1", "judge": "sr-1"},
         "the weights in data/models/sr-1 have",
     ),
     "a vote lost": (

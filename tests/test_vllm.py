@@ -379,5 +379,5 @@ def test_opening(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     with pytest.raises(TsrError, match="has no weights"):
         open_backend(tmp_path, settings())
     monkeypatch.setattr("stages.backends.vllm.find_spec", lambda name: None)
-    with pytest.raises(TsrError, match=r"vLLM is not installed; pip install 'tsr\[vllm\]'"):
+    with pytest.raises(TsrError, match=r"vLLM is not installed; see docs/engines.md"):
         open_backend(folder, settings())

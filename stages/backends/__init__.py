@@ -73,6 +73,10 @@ class Completion:
     error: str | None = None
 
 
+class RefusedError(Exception):
+    """A request that an engine or a chat template does not take; the message says why. Others may go through."""
+
+
 def failed(request: Request, status: Status, error: str) -> Completion:
     """Return the completion of a request that failed for good."""
     return Completion(request.request_id, "", "error", 0, 0, None, status=status, error=error)
@@ -125,11 +129,10 @@ def open_backend(folder: Path, name: str, settings: dict[str, Block]) -> Backend
     return load_module(name).open_backend(folder, settings[name])
 
 
-def own_sources(*modules: str) -> list[Path]:
-    """Return the files whose code decides a local backend's completions: its modules, and how models are loaded."""
+def own_sources(*files: str) -> list[Path]:
+    """Return the files of `stages` whose code decides a local backend's completions: these, and what all share."""
     root = Path(__file__).parents[1]
-    names = ["backends/__init__.py", *(f"backends/{name}.py" for name in modules), "models.py", "runtime.py"]
-    return [root / name for name in names]
+    return [root / name for name in ("backends/__init__.py", "models.py", *files)]
 
 
 def code_version(files: Iterable[Path], packages: Iterable[str], decides: dict[str, Any]) -> str:

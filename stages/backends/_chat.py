@@ -5,7 +5,7 @@ from typing import Any
 
 import jinja2
 
-from stages.backends import Messages, SamplingParams, score_position
+from stages.backends import Messages, RefusedError, SamplingParams, score_position
 from stages.errors import TsrError
 from stages.models import load_tokenizer
 
@@ -23,7 +23,7 @@ class Chat:
     def encode(self, messages: Messages) -> list[int]:
         """Return a prompt's tokens; the samples of one prompt come one after another, and are encoded once.
 
-        A last message of the assistant's is left open, so that the reply goes on from it.
+        A last message of the assistant's is left open, so that the reply goes on from it. Raises RefusedError.
         """
         if self._last is None or self._last[0] != messages:
             goes_on = messages[-1]["role"] == "assistant"
@@ -37,7 +37,7 @@ class Chat:
                 )["input_ids"]
             except (jinja2.TemplateError, ValueError) as error:
                 told = " ".join(str(error).split())[:200]
-                raise TsrError(f"{self._folder}: its chat template refuses a prompt: {told}") from error
+                raise RefusedError(f"the chat template refuses it: {told}") from error
             self._last = messages, list(ids)
         return self._last[1]
 

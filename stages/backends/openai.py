@@ -55,7 +55,7 @@ class Settings(Block):
     """Which server, and how it is asked.
 
     `api_key_env` names the environment variable that holds the key; for a local server it may be unset.
-    `budget_tokens` caps prompt and completion tokens of one `complete` call, 0 for no cap; requests in flight when it
+    `budget_tokens` caps prompt and completion tokens of one backend, 0 for no cap; requests in flight when it
     is reached are finished, so it may be passed by as much as `concurrency` of them cost.
     """
 
@@ -148,12 +148,15 @@ class OpenAiBackend:
         self.template_hash = template_hash(folder)
         # The client's version is no part of it: it decides how a request travels, not what is answered.
         files = [Path(__file__), Path(__file__).with_name("__init__.py")]
-        self.version = code_version(files, [], {"logprobs": settings.logprobs})
         self._model = said.get("model", folder.absolute().name)
         if "base_url" in said:
             _check_url(folder, said["base_url"])
             settings = settings.model_copy(update={"base_url": said["base_url"]})
+        # Where there are no weights to be hashed, a name means what its server makes of it.
+        decides = {"logprobs": settings.logprobs, "base_url": settings.base_url if said else None}
+        self.version = code_version(files, [], decides)
         self._settings = settings
+        self._tokens = 0  # spent so far: a stage may ask more than once
 
     def complete(self, requests: Iterable[Request]) -> Iterator[Completion]:
         """Yield completions as they finish, with at most `concurrency` requests in flight.
@@ -165,8 +168,12 @@ class OpenAiBackend:
         if first is None:
             return
         with _Session(self._model, self._settings) as session:
+            session.tokens = self._tokens
             session.check()
-            yield from _windowed(session, chain([first], stream), self._settings)
+            try:
+                yield from _windowed(session, chain([first], stream), self._settings)
+            finally:
+                self._tokens = session.tokens
 
     def close(self) -> None:
         """Do nothing: connections live as long as a `complete` does."""

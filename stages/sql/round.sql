@@ -23,7 +23,7 @@ with paired as (
 
 agreement as (
     select
-        avg((score = truth)::double)                      as judge_agreement,
+        avg((round(score) = truth)::double)               as judge_agreement,
         avg(abs(score - truth))                           as judge_error,
         avg(score - truth)                                as judge_bias,
         avg((score is not null)::double)                  as judge_parsed,
