@@ -59,7 +59,7 @@ def judge_fixed(seed: int, settings: Profile, model: str, judge: str, backend: B
 
 
 def fixed_ways(settings: Judge) -> dict[str, int]:
-    """Return the ways in which the fixed set is judged, with the votes of each; distributions only where they are read."""
+    """Return the ways in which the fixed set is judged, with the votes of each."""
     votes = settings.votes if settings.way == "votes" else 1
     reads = settings.way == "one_token" or settings.distribution  # else the engine may have no distributions
     return {"votes": votes} | ({"one_token": 1} if reads and load_ask(settings.rubric).SCORES else {})
