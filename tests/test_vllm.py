@@ -131,6 +131,29 @@ def drawn(backend: VllmBackend) -> Rows:
     return by_id(backend.complete(requests(40, DRAWN)))
 
 
+def test_the_samples_of_a_prompt_share_its_prefill(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All but the first of seven samples find the prompt's whole blocks in the cache."""
+    from stages.backends.vllm import _Engine
+
+    cached: list[int] = []
+    complete = _Engine._completion
+
+    def noting(self: _Engine, request: Request, output: Any) -> Completion:
+        cached.append(output.num_cached_tokens)
+        return complete(self, request, output)
+
+    monkeypatch.setattr(_Engine, "_completion", noting)
+    made = open_backend(folder, settings(max_num_seqs=1))
+    asked = [
+        Request(f"k{seed}", [{"role": "user", "content": "shift " + "abcdefghij" * 6}], seed, DRAWN)
+        for seed in range(7)
+    ]
+    by_id(made.complete(asked))
+    made.close()
+    assert cached[0] < 32
+    assert cached[1:] == [64] * 6
+
+
 def test_greedy_tokens_are_those_of_transformers(backend: VllmBackend, plain: Plain) -> None:
     asked = requests(12, GREEDY, each=1)
     rows = by_id(backend.complete(asked))
@@ -336,13 +359,22 @@ def test_a_stream_that_breaks_leaves_nothing_behind(backend: VllmBackend, drawn:
         (SamplingParams(0.001, 1.0, 4), "temperature 0.001: vLLM takes 0, or 0.01 and above"),
         (SamplingParams(3.0, 1.0, 4), "vLLM refuses the sampling parameters: temperature must be in"),
         (SamplingParams(1.0, 1.0, 4, score_tokens=("1", "10")), r"M0: score '10' is 2 tokens"),
-        (SamplingParams(1.0, 1.0, 4, score_tokens=("1",) * 200), "vLLM refuses request r: .*logprob_token_ids"),
     ],
 )
 def test_what_vllm_cannot_do_is_one_line(backend: VllmBackend, sampling: SamplingParams, fault: str) -> None:
     with pytest.raises(TsrError, match=fault) as raised:
         list(backend.complete([Request("r", [{"role": "user", "content": "a"}], 1, sampling)]))
     assert "\n" not in str(raised.value)
+
+
+def test_a_request_that_vllm_refuses_fails_alone(backend: VllmBackend) -> None:
+    many = SamplingParams(1.0, 1.0, 4, score_tokens=("1",) * 200)
+    message = [{"role": "user", "content": "a"}]
+    asked = [Request("many", message, 1, many), Request("few", message, 1, DRAWN)]
+    done = {row.request_id: row for row in backend.complete(asked)}
+    assert done["few"].status == "ok"
+    assert done["many"].status == "refused"
+    assert "logprob_token_ids" in str(done["many"].error)
 
 
 def test_a_start_that_fails_is_one_line(folder: Path, tmp_path: Path, backend: VllmBackend, drawn: Rows) -> None:
