@@ -38,7 +38,7 @@ def _params() -> "Params":
     from stages import params, plan
 
     loaded = params.load()
-    plan.check_agrees(loaded.arms, loaded.judge)
+    plan.check_agrees(loaded.arms, loaded.judge, loaded.block.judge.rubric)
     return loaded
 
 
@@ -47,15 +47,16 @@ def plan(
     check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if plan.yaml is out of date.")] = False,
     prune: Annotated[bool, typer.Option("--prune", help="Delete the outputs that no row makes any more.")] = False,
 ) -> None:
-    """Write stages/plan.yaml from arms and judge in params.yaml."""
+    """Write stages/plan.yaml from arms, judge and rubric in params.yaml."""
     from stages import params, plan
     from stages.leftovers import leftovers
 
     loaded = params.load()
     if check:
-        plan.check_agrees(loaded.arms, loaded.judge)
+        plan.check_agrees(loaded.arms, loaded.judge, loaded.block.judge.rubric)
         return
-    built = plan.build(loaded.arms, loaded.judge)
+    built = plan.build(loaded.arms, loaded.judge, loaded.block.judge.rubric)
+    plan.check_judge(loaded.judge)
     plan.write(built)
     counts = f"{len(built.answers())} answers, {len(built.judges())} judgments, {len(built.learns)} trainings"
     typer.echo(f"{plan.PLAN_FILE}: {counts}")
@@ -193,7 +194,7 @@ def gc(
     from stages import params, plan
 
     loaded = params.load()
-    tool.run(plan.check_agrees(loaded.arms, loaded.judge), dry_run=dry_run)
+    tool.run(plan.check_agrees(loaded.arms, loaded.judge, loaded.block.judge.rubric), dry_run=dry_run)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The plan: who answers, who judges, who learns. Written from arms and judge in params.yaml, looped over by dvc.yaml.
+"""The plan: who answers, who judges, who learns. Written from params.yaml, looped over by dvc.yaml.
 
 Work that two arms share is planned once: a model version that would learn from the same pairs as one
 already planned is that one, and its own name stands under `also` (in round 0, where M_i is M0,
@@ -21,7 +21,7 @@ from stages.paths import ROLES
 PLAN_FILE = Path("stages/plan.yaml")
 FIRST = "M0"
 SELF = "self"  # as `judge` in params.yaml: every model version judges for its own next step
-_HEADER = "# Written by `tsr plan` from arms and judge in params.yaml. Change those, not this.\n"
+_HEADER = "# Written by `tsr plan` from arms, judge and rubric in params.yaml. Change those, not this.\n"
 # arm -> (prefix of its model versions, uses the past, uses the future)
 ARMS = {
     "sr": ("sr", False, False),
@@ -49,6 +49,7 @@ class Plan:
     """All rows of the plan. `lines` gives each arm's model versions in order, by the names they are kept under."""
 
     judge: str = SELF
+    rubric: str = "micro"
     learns: dict[str, Learn] = field(default_factory=dict)
     also: dict[str, list[str]] = field(default_factory=dict)
     lines: dict[str, list[str]] = field(default_factory=dict)
@@ -85,15 +86,17 @@ class Plan:
             "learns": {name: asdict(row) | {"also": self.also[name]} for name, row in self.learns.items()},
             "models": {m: {"model": m, "judge": m if self.judge == SELF else self.judge} for m in self.models},
             "lines": self.lines,
+            "rubric": self.rubric,
         }
 
 
-def build(arms: Arms, judge: str = SELF) -> Plan:
+def build(arms: Arms, judge: str = SELF, rubric: str = "micro") -> Plan:
     """Return the plan of the arms; each arm starts from M0.
 
     `judge` is `self` or one model version that judges throughout. Raises TsrError for one that the plan would train.
+    `rubric` is there for dvc.yaml, whose stages depend on its files.
     """
-    plan = Plan(judge=judge)
+    plan = Plan(judge=judge, rubric=rubric)
     for arm, rounds in arms.model_dump(exclude_none=True).items():
         prefix, past, future = ARMS[arm]
         line = [FIRST]
@@ -102,6 +105,8 @@ def build(arms: Arms, judge: str = SELF) -> Plan:
         plan.lines[arm] = line
     if not plan.lines:
         raise TsrError(f"params.yaml: arms: none is set; expected at least one of {', '.join(ARMS)}")
+    if judge in {"base", paths.WORLD}:
+        raise TsrError(f"params.yaml: judge: {judge!r} cannot judge; expected {SELF}, {FIRST} or another")
     if judge in {*plan.learns, *(name for names in plan.also.values() for name in names)}:
         raise TsrError(
             f"params.yaml: judge: {judge!r} learns from its own judgments; expected {SELF}, {FIRST} or another"
@@ -123,10 +128,19 @@ def _round(plan: Plan, prefix: str, number: int, policy: str, *, past: bool, fut
     return plan.learn(f"{prefix}-{number + 1}", guided)
 
 
+def check_judge(judge: str) -> None:
+    """Raise TsrError for a judge that is neither of the plan's nor a model folder."""
+    if judge not in (SELF, FIRST) and not paths.model(judge).is_dir():
+        raise TsrError(f"params.yaml: judge: no folder {paths.model(judge)}; put a model there, or its endpoint.json")
+
+
 def dumps(plan: Plan) -> str:
     """Return the text of plan.yaml, one line a row."""
     lines = [_HEADER]
     for table, rows in plan.as_dict().items():
+        if isinstance(rows, str):
+            lines.append(f"{table}: {rows}\n")
+            continue
         lines.append(f"{table}:\n")
         for key, row in rows.items():
             text = yaml.safe_dump(row, default_flow_style=True, sort_keys=False, width=10_000).strip()
@@ -171,9 +185,9 @@ def _mentioned(plan: dict[str, Any]) -> Iterator[tuple[str, str | None]]:
                 yield f"{table}.{key}.{column}", row.get(column) if isinstance(row, dict) else None
 
 
-def check_agrees(arms: Arms, judge: str, path: Path = PLAN_FILE) -> dict[str, Any]:
-    """Return the plan on disk if it is the one that `arms` and `judge` give, else raise TsrError."""
+def check_agrees(arms: Arms, judge: str, rubric: str, path: Path = PLAN_FILE) -> dict[str, Any]:
+    """Return the plan on disk if it is the one that arms, judge and rubric give, else raise TsrError."""
     plan = read(path)
-    if path.read_text() != dumps(build(arms, judge)):
-        raise TsrError(f"{path}: does not match arms and judge in params.yaml; run `tsr plan`")
+    if path.read_text() != dumps(build(arms, judge, rubric)):
+        raise TsrError(f"{path}: does not match arms, judge and rubric in params.yaml; run `tsr plan`")
     return plan

@@ -46,6 +46,7 @@ class _State:
     made: int = 0
     failed: int = 0
     start: float = field(default_factory=time.monotonic)
+    first: tuple[float, int] | None = None  # when the first items came, and how many: before that, an engine starts
 
     @property
     def done(self) -> int:
@@ -54,6 +55,14 @@ class _State:
     def count(self, done: int, failed: int) -> None:
         self.made += done
         self.failed += failed
+        if self.first is None:
+            self.first = (time.monotonic(), self.made)
+
+    def rate(self) -> float:
+        """Return items a second since the first came; 0 while that cannot be told."""
+        if self.first is None or self.made == self.first[1]:
+            return 0.0
+        return (self.made - self.first[1]) / max(time.monotonic() - self.first[0], 1e-9)
 
     def aside(self) -> str:
         """Return what became of the items, where there is more to say than that they are done."""
@@ -62,9 +71,9 @@ class _State:
 
     def line(self) -> str:
         """Return how far the work is."""
-        rate = self.made / max(time.monotonic() - self.start, 1e-9)
-        left = f"{(self.total - self.done) / rate:.0f} s left" if rate else "no row yet"
-        return f"{self.title}: {self.done}/{self.total} {self.unit}{self.aside()}, {rate:.3g}/s, {left}"
+        rate = self.rate()
+        left = f"{rate:.3g}/s, {(self.total - self.done) / rate:.0f} s left" if rate else "starting"
+        return f"{self.title}: {self.done}/{self.total} {self.unit}{self.aside()}, {left}"
 
     def end(self) -> str:
         """Return what was done, and how fast."""
@@ -92,8 +101,7 @@ def _bar(state: _State) -> Iterator[Advance]:
 
         def advance(done: int = 1, failed: int = 0) -> None:
             state.count(done, failed)
-            rate = state.made / max(time.monotonic() - state.start, 1e-9)
-            bar.update(task, advance=done, told=f"{state.unit}{state.aside()}, {rate:.3g}/s")
+            bar.update(task, advance=done, told=f"{state.unit}{state.aside()}, {state.rate():.3g}/s")
 
         yield advance
 

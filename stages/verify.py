@@ -24,7 +24,7 @@ Row = dict[str, Any]
 
 def run(params: Params, *, partial: bool = False) -> None:
     """Print what is wrong, one line each; raise TsrError if anything is. `partial` lets outputs be absent."""
-    planned = plan.check_agrees(params.arms, params.judge)
+    planned = plan.check_agrees(params.arms, params.judge, params.block.judge.rubric)
     wrong = list(check_hashes(planned, partial=partial))
     checks = [
         *((check_generations, row) for row in planned["answers"].values()),

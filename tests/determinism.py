@@ -166,12 +166,10 @@ def of_transformers(folder: Path) -> Row:
     got = measured(list(two.values()), folder)
     table["2 threads"] = compared(whole, got[0][1])
     moved = table_of(list(two), got)[1]
-    turns = measured([base | {"threads": t} for _ in range(4) for t in (1, 2)], folder)
-    settings = [{
-        "setting": "one thread (always)",
-        "without it": worst(moved),
-        "throughput kept": ratio(turns, 0, 1),
-    }]  # fmt: skip
+    quiet = is_quiet()
+    turns = [s for s, _ in measured([base | {"threads": t} for _ in range(4) for t in (1, 2)], folder)]
+    kept = ratio(turns[1::2], turns[::2], quiet=quiet)
+    settings = [{"setting": "one thread (always)", "without it": worst(moved), "throughput kept": kept}]
     return {"rows": table, "settings": settings}
 
 
@@ -181,7 +179,7 @@ def of_vllm(folder: Path) -> Row:
     base: Run = {"engine": "vllm"}
     table["another process"] = compared(whole, measured([base], folder)[0][1])
     table["two processes, half of the rows each"] = compared(whole, two_halves("vllm", folder))
-    moved, seconds = {}, {}
+    moved, seconds, quiet = {}, {}, is_quiet()
     for threads, split in (("1", "0"), ("2", "0"), ("2", "1")):
         env = {"OMP_NUM_THREADS": threads, "VLLM_CPU_ATTN_SPLIT_KV": split, "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
         plan = one | {f"time {i}": base for i in range(4)}
@@ -190,14 +188,12 @@ def of_vllm(folder: Path) -> Row:
             name = "2 threads, VLLM_CPU_ATTN_SPLIT_KV=0" if split == "0" else "2 threads"
             table[name] = compared(whole, got[0][1])
         moved[threads, split] = table_of(list(plan), got)[1]
-        seconds[threads, split] = min(s for s, _ in got[-4:])
-    base_s, lost = seconds["2", "1"], worst(moved["2", "1"])
+        seconds[threads, split] = [s for s, _ in got[-4:]]
+    without, lost = seconds["2", "1"], worst(moved["2", "1"])
+    kept = {key: ratio(without, took, quiet=quiet) for key, took in seconds.items()}
     settings = [
-        {"setting": "one thread (the default here)", "throughput kept": round(base_s / seconds["1", "0"], 3)},
-        {
-            "setting": "VLLM_CPU_ATTN_SPLIT_KV=0 (the default here)",
-            "throughput kept": round(base_s / seconds["2", "0"], 3),
-        },
+        {"setting": "one thread (the default here)", "throughput kept": kept["1", "0"]},
+        {"setting": "VLLM_CPU_ATTN_SPLIT_KV=0 (the default here)", "throughput kept": kept["2", "0"]},
     ]
     settings = [row | {"without it": lost} for row in settings]
     return {"rows": table, "settings": settings}
@@ -210,7 +206,8 @@ def of_openai(folder: Path) -> Row:
         base = {"engine": "openai", "url": url}
         table["another process"] = compared(whole, measured([base], folder)[0][1])
         table["two processes, half of the rows each"] = compared(whole, two_halves("openai", folder, url=url))
-        slow = min(s for s, _ in measured([base] * 4, folder))
+        quiet = is_quiet()
+        one_thread = [s for s, _ in measured([base] * 4, folder)]
     with served(folder, "1", "--no-enable-prefix-caching") as url:
         got = measured([{"engine": "openai", "url": url}], folder)
         table["prefix caching off"] = compared(whole, got[0][1])
@@ -219,14 +216,17 @@ def of_openai(folder: Path) -> Row:
         got = measured(list(two.values()), folder)
         table["2 threads"] = compared(whole, got[0][1])
         moved = table_of(list(two), got)[1]
-        fast = min(s for s, _ in measured([{"engine": "openai", "url": url}] * 4, folder))
+        without = [s for s, _ in measured([{"engine": "openai", "url": url}] * 4, folder)]
     with served(folder, "2", VLLM_CPU_ATTN_SPLIT_KV="0") as url:
         two = {name: run | {"url": url} for name, run in one.items()}
         table["2 threads, VLLM_CPU_ATTN_SPLIT_KV=0"] = worst(table_of_other(whole, two, folder))
-        whole_split = min(s for s, _ in measured([{"engine": "openai", "url": url}] * 4, folder))
+        split = [s for s, _ in measured([{"engine": "openai", "url": url}] * 4, folder)]
     settings = [
-        {"setting": "a server of one thread, OMP_NUM_THREADS=1", "throughput kept": round(fast / slow, 3)},
-        {"setting": "a server with VLLM_CPU_ATTN_SPLIT_KV=0", "throughput kept": round(fast / whole_split, 3)},
+        {
+            "setting": "a server of one thread, OMP_NUM_THREADS=1",
+            "throughput kept": ratio(without, one_thread, quiet=quiet),
+        },
+        {"setting": "a server with VLLM_CPU_ATTN_SPLIT_KV=0", "throughput kept": ratio(without, split, quiet=quiet)},
     ]
     return {"rows": table, "settings": [row | {"without it": worst(moved)} for row in settings]}
 
@@ -242,10 +242,16 @@ def worst(table: dict[str, Row]) -> Row:
     return max(table.values(), key=lambda row: (row["bits"], row["text"]))
 
 
-def ratio(turns: list[Any], one: int, two: int) -> float:
-    """Return the throughput of runs at `one` over that of those at `two`, in turns; the least disturbed count."""
-    seconds = [s for s, _ in turns]
-    return round(min(seconds[two::2]) / min(seconds[one::2]), 3)
+def is_quiet() -> bool:
+    """Return whether nothing else computes: where others do, two threads wait for each other, and times say nothing."""
+    import psutil
+
+    return bool(psutil.cpu_percent(interval=3) < 10)
+
+
+def ratio(without: list[float], took: list[float], *, quiet: bool) -> float | None:
+    """Return the throughput of runs over that of those `without`, by the fastest; None on a busy machine."""
+    return round(min(without) / min(took), 3) if quiet and is_quiet() else None
 
 
 @contextmanager
@@ -324,7 +330,7 @@ def markdown(told: Row) -> str:
     ]
     for engine in engines:
         for row in told["engines"][engine]["settings"]:
-            kept = f"{row['throughput kept']:.0%}"
+            kept = "the machine was busy" if (share := row["throughput kept"]) is None else f"{share:.0%}"
             lines.append(f"| {HEADS[engine]} | {row['setting']} | {cell(row['without it'])} | {kept} |")
     return "\n".join(lines)
 
@@ -359,7 +365,7 @@ def main(names: list[str]) -> None:
             told["engines"][name] = measure[name](folder)
             print(json.dumps({name: told["engines"][name]}, indent=2), flush=True)
             JSON.write_text(json.dumps(told, indent=2) + "\n")
-    fill(told)
+            fill(told)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ def rows(name: str) -> dict[str, dict[str, str]]:
 
 def resolved(text: str, key: str, row: dict[str, str]) -> str:
     """A template of dvc.yaml with a plan row put in."""
-    text = text.replace("${key}", key).replace("${profile}", PARAMS["profile"])
+    text = text.replace("${key}", key).replace("${profile}", PARAMS["profile"]).replace("${rubric}", "micro")
     return re.sub(r"\$\{item\.(\w+)\}", lambda found: row[found.group(1)], text)
 
 

@@ -101,7 +101,8 @@ def needed(name: str) -> set[str]:
 def code_deps(name: str) -> dict[str, set[str]]:
     """Each dep on code with the files it stands for."""
     deps = {}
-    for dep in (re.sub(r"\$\{.*?\}", "*", dep) for dep in STAGES[name]["deps"] if dep.startswith("stages/")):
+    listed = [dep.replace("${rubric}", "micro") for dep in STAGES[name]["deps"] if dep.startswith("stages/")]
+    for dep in (re.sub(r"\$\{.*?\}", "*", dep) for dep in listed):
         inside = [p for p in (ROOT / dep).rglob("*") if p.suffix in (".py", ".sql", ".yml") and p.is_file()]
         deps[dep] = {str(p.relative_to(ROOT)) for p in inside} if (ROOT / dep).is_dir() else {dep}
     return deps

@@ -26,6 +26,25 @@ def test_a_fixed_judge_judges_every_row() -> None:
     assert plan.build(ALL, "self").as_dict() == plan.build(ALL).as_dict()
 
 
+def test_another_rubric_is_another_dependency() -> None:
+    """DVC must see when the rubric in force is edited."""
+    assert plan.build(ALL, rubric="points").as_dict()["rubric"] == "points"
+    assert "\nrubric: points\n" in plan.dumps(plan.build(ALL, rubric="points"))
+    assert '"stages/rubrics/${rubric}/parse.py"' in (Path(__file__).parents[1] / "dvc.yaml").read_text()
+
+
+@pytest.mark.parametrize("judge", ["base", "world"])
+def test_what_cannot_judge_is_refused(judge: str) -> None:
+    with pytest.raises(TsrError, match=f"judge: '{judge}' cannot judge"):
+        plan.build(ALL, judge)
+
+
+def test_a_plan_with_a_judge_that_is_nowhere_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TsrError, match=r"judge: no folder data/models/gpt5; put a model there, or its endpoint\.json"):
+        plan.check_judge("gpt5")
+
+
 @pytest.mark.parametrize("judge", ["sr-1", "tsr-f1", "fut-2"])
 def test_a_judge_that_the_plan_trains_is_refused(judge: str) -> None:
     with pytest.raises(TsrError, match=rf"^params\.yaml: judge: '{judge}' learns from its own judgments"):
@@ -37,11 +56,11 @@ def test_a_judge_that_is_nowhere_is_refused(tmp_path: Path, monkeypatch: pytest.
     Path("stages").mkdir()
     plan.write(plan.build(ALL, "auto-j"))
     with pytest.raises(TsrError, match=r"judges\.auto-j\.M0\.r0\.judge: nobody trains 'auto-j'"):
-        plan.check_agrees(ALL, "auto-j")
+        plan.check_agrees(ALL, "auto-j", "micro")
     paths.model("auto-j").mkdir(parents=True)
-    assert plan.check_agrees(ALL, "auto-j")
-    with pytest.raises(TsrError, match="does not match arms and judge"):
-        plan.check_agrees(ALL, "self")
+    assert plan.check_agrees(ALL, "auto-j", "micro")
+    with pytest.raises(TsrError, match="does not match arms, judge and rubric"):
+        plan.check_agrees(ALL, "self", "micro")
 
 
 def test_pruning_spares_models_that_the_plan_never_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

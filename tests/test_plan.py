@@ -44,8 +44,8 @@ def side(policy: str, strategy: str, split: str, anchor: str, future: str) -> di
 
 def test_the_plan_on_disk_is_that_of_params() -> None:
     text = (ROOT / "stages" / "plan.yaml").read_text()
-    assert text == plan.dumps(plan.build(LOADED.arms, LOADED.judge))
-    assert plan.check_agrees(LOADED.arms, LOADED.judge, ROOT / "stages" / "plan.yaml")
+    assert text == plan.dumps(plan.build(LOADED.arms, LOADED.judge, LOADED.block.judge.rubric))
+    assert plan.check_agrees(LOADED.arms, LOADED.judge, LOADED.block.judge.rubric, ROOT / "stages" / "plan.yaml")
 
 
 def test_self_rewarding_takes_both_sides_from_the_current_model() -> None:
@@ -164,15 +164,15 @@ def test_a_missing_table_is_refused(table: str, tmp_path: Path) -> None:
 def test_a_stale_or_edited_plan_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "plan.yaml"
     with pytest.raises(TsrError, match="no such file; run `tsr plan`"):
-        plan.check_agrees(ALL, "self", path)
+        plan.check_agrees(ALL, "self", "micro", path)
     path.write_text(plan.dumps(plan.build(ALL)))
-    assert plan.check_agrees(ALL, "self", path) == rows(ALL)
+    assert plan.check_agrees(ALL, "self", "micro", path) == rows(ALL)
     for stale in (Arms(sr=4), ALL.model_copy(update={"sr": 5})):
-        with pytest.raises(TsrError, match=r"does not match arms and judge in params\.yaml; run `tsr plan`"):
-            plan.check_agrees(stale, "self", path)
+        with pytest.raises(TsrError, match=r"does not match arms, judge and rubric in params\.yaml; run `tsr plan`"):
+            plan.check_agrees(stale, "self", "micro", path)
     path.write_text(path.read_text().replace("strategy: future_guided", "strategy: self_rewarding"))
     with pytest.raises(TsrError, match="does not match"):
-        plan.check_agrees(ALL, "self", path)
+        plan.check_agrees(ALL, "self", "micro", path)
 
 
 def test_leftovers_are_what_no_row_makes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
