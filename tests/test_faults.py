@@ -140,7 +140,7 @@ def test_a_run_that_waits_takes_over_from_one_that_dies(folder: Path, engine: st
 
 
 def test_a_full_disk_is_one_line_and_loses_nothing(folder: Path, engine: str) -> None:
-    """On a real file system of one page, in a mount namespace of its own."""
+    """On a real file system of three pages (two hold the notes for `tsr gc`), in a mount namespace of its own."""
     small, alone = folder / "small", ["unshare", "--mount", "--map-root-user"]
     small.mkdir()
     if subprocess.run(
@@ -149,7 +149,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(folder: Path, engine: str) ->
         pytest.skip("this machine lets nobody mount a file system")
     STAGES["generate"][1].unlink()
     words = " ".join([sys.executable, str(FAULTY), "none", engine, *command("generate", "M0.r0")])
-    inside = f"mount -t tmpfs -o size=4k none {small} && {words}; code=$?; cp -r {small} .tsr; exit $code"
+    inside = f"mount -t tmpfs -o size=12k none {small} && {words}; code=$?; cp -r {small} .tsr; exit $code"
     env = os.environ | {"PYTHONPATH": str(REPO), "TSR_STORE": str(small)}
     done = subprocess.run([*alone, "bash", "-c", inside], capture_output=True, text=True, check=False, env=env)
     assert done.returncode == 2, done.stderr
