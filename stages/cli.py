@@ -30,6 +30,17 @@ Anchor = Annotated[str, typer.Option(help="Who answers as the past.")]
 Future = Annotated[str, typer.Option(help="Who answers as the future.")]
 
 
+@app.callback()
+def _common(
+    data: Annotated[
+        str, typer.Option("--data", metavar="FOLDER", help="Folder of the tables, e.g. data/imported/NAME.")
+    ] = "",
+) -> None:
+    """Temporal Self-Rewarding as a data-centric pipeline."""
+    if data:
+        os.environ["TSR_DATA"] = data
+
+
 def _params() -> "Params":
     """Return params.yaml, having checked that the plan is the one that its arms give.
 

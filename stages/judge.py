@@ -63,6 +63,7 @@ def judge_all(
         backend=pl.lit(backend.name),
         raw=pl.col("text"),
         digit_logprobs=pl.col("score_logprobs").list.eval(digits),
+        given_score=pl.lit(None, dtype=pl.Float64),
     ).select(list(tables.schema("judgments")))
 
 

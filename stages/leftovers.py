@@ -33,10 +33,10 @@ def leftovers(plan: dict[str, Any]) -> list[Path]:
 
 
 def _present() -> Iterator[Path]:
-    yield from (folder for folder in (paths.DATA / "models").glob("*") if folder.is_dir() and _is_made(folder))
+    yield from (folder for folder in paths.MODELS.glob("*") if folder.is_dir() and _is_made(folder))
     for table in ("generations", "judgments", "scores", "pairs", "dropped", "measures"):
-        yield from (paths.DATA / table).rglob("*.parquet")
-    for folder in (paths.DATA / "rounds", paths.DATA / "evaluations", paths.REPORTS / "metrics"):
+        yield from (paths.data() / table).rglob("*.parquet")
+    for folder in (paths.data() / "rounds", paths.data() / "evaluations", paths.REPORTS / "metrics"):
         yield from folder.glob("*.json")
     yield from (paths.REPORTS / "training").glob("*.csv")
 

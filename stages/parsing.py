@@ -38,12 +38,16 @@ def read_votes(reading: Reading, judgments: pl.DataFrame) -> pl.DataFrame:
     `value` is null where the request failed; for a reply, where it was cut off, has no score, or has one outside
     LOW .. HIGH; for a score in one token, where the scores have too little probability.
     """
-    columns = judgments.select("way", "raw", "finish_reason", "digit_logprobs").iter_rows()
+    columns = judgments.select("way", "raw", "finish_reason", "digit_logprobs", "given_score").iter_rows()
     values = [_value(reading, *row) for row in columns]
     return judgments.select("generation_id", "vote_id", value=pl.Series(values, dtype=pl.Float64))
 
 
-def _value(reading: Reading, way: str, raw: str, finish_reason: str, digits: list[dict[str, float]]) -> float | None:
+def _value(
+    reading: Reading, way: str, raw: str, finish_reason: str, digits: list[dict[str, float]], given: float | None
+) -> float | None:
+    if way == "given":
+        return given
     if way == "one_token":
         return expectation(digits, reading.least_mass)
     return _in_range(reading.parser, raw) if finish_reason == "stop" else None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from stages.errors import TsrError
 
-DATA = Path("data")
+MODELS = Path("data/models")
 REPORTS = Path("reports")
 ROLES = ("own", "anchor", "future")  # of the model versions that answer in a round
 WORLD = "world"  # stands as the model of responses that no model made
@@ -18,6 +18,14 @@ def store() -> Path:
     return Path(os.environ.get("TSR_STORE") or ".tsr")
 
 
+def data() -> Path:
+    """Return the folder of the tables: `data`, or the one that `tsr --data` or the variable TSR_DATA names.
+
+    Weights are no table: they stay in `data/models`, whatever the tables are.
+    """
+    return Path(os.environ.get("TSR_DATA") or "data")
+
+
 def checked(name: str) -> str:
     """Return `name` if it is safe as a file name, else raise TsrError."""
     if not _NAME.fullmatch(name) or ".." in name:
@@ -27,52 +35,52 @@ def checked(name: str) -> str:
 
 def prompts(split: str) -> Path:
     """Return the path of a prompt split."""
-    return DATA / "prompts" / f"{checked(split)}.parquet"
+    return data() / "prompts" / f"{checked(split)}.parquet"
 
 
 def model(name: str) -> Path:
     """Return the folder of a model version."""
-    return DATA / "models" / checked(name)
+    return MODELS / checked(name)
 
 
 def generations(name: str, split: str) -> Path:
     """Return the path of one model version's responses to one split."""
-    return DATA / "generations" / checked(name) / f"{checked(split)}.parquet"
+    return data() / "generations" / checked(name) / f"{checked(split)}.parquet"
 
 
 def judgments(judge: str, name: str, split: str) -> Path:
     """Return the path of one judge's votes on one model version's responses to one split."""
-    return DATA / "judgments" / checked(judge) / checked(name) / f"{checked(split)}.parquet"
+    return data() / "judgments" / checked(judge) / checked(name) / f"{checked(split)}.parquet"
 
 
 def scores(judge: str, name: str, split: str) -> Path:
     """Return the path of the scores parsed from those votes."""
-    return DATA / "scores" / checked(judge) / checked(name) / f"{checked(split)}.parquet"
+    return data() / "scores" / checked(judge) / checked(name) / f"{checked(split)}.parquet"
 
 
 def pairs(name: str) -> Path:
     """Return the path of the pairs that model version `name` learns from."""
-    return DATA / "pairs" / f"{checked(name)}.parquet"
+    return data() / "pairs" / f"{checked(name)}.parquet"
 
 
 def dropped(name: str) -> Path:
     """Return the path of the prompts that gave no pair."""
-    return DATA / "dropped" / f"{checked(name)}.parquet"
+    return data() / "dropped" / f"{checked(name)}.parquet"
 
 
 def measures(name: str) -> Path:
     """Return the path of the per-pair measures of one round."""
-    return DATA / "measures" / f"{checked(name)}.parquet"
+    return data() / "measures" / f"{checked(name)}.parquet"
 
 
 def measures_json(name: str) -> Path:
     """Return the path of one round's metrics."""
-    return DATA / "rounds" / f"{checked(name)}.json"
+    return data() / "rounds" / f"{checked(name)}.json"
 
 
 def evaluation_json(name: str) -> Path:
     """Return the path of one model version's metrics."""
-    return DATA / "evaluations" / f"{checked(name)}.json"
+    return data() / "evaluations" / f"{checked(name)}.json"
 
 
 def training_csv(name: str) -> Path:
