@@ -25,9 +25,10 @@ Learner = Annotated[str, typer.Argument(metavar="NAME", help="Model version that
 Policy = Annotated[str, typer.Option(help="Model version it starts from; also the reference.")]
 JudgeOption = Annotated[str, typer.Option("--judge", help="Model version whose scores count.")]
 SplitOption = Annotated[str, typer.Option("--split", help="Prompt split of the round.")]
-Own = Annotated[str, typer.Option(help="Who answers as the current model.")]
-Anchor = Annotated[str, typer.Option(help="Who answers as the past.")]
-Future = Annotated[str, typer.Option(help="Who answers as the future.")]
+Own = Annotated[str, typer.Option(help="Who answers as the current model; several with commas, or * for all.")]
+Anchor = Annotated[str, typer.Option(help="Who answers as the past; left out: the same as own.")]
+Future = Annotated[str, typer.Option(help="Who answers as the future; left out: the same as own.")]
+Second = Annotated[str, typer.Option(help="A judge whose scores stand beside; left out: none but the judge's.")]
 
 
 @app.callback()
@@ -135,18 +136,22 @@ def score(judge: JudgeName, model: Model, split: Split) -> None:
 @app.command()
 def pair(
     name: Learner,
-    strategy: Annotated[str, typer.Option(help="File in stages/sql/strategies/, without .sql.")],
+    strategy: Annotated[
+        str, typer.Option(help="A name in stages/sql/strategies, or a file of your own that ends in .sql.")
+    ],
     judge: JudgeOption,
     split: SplitOption,
     own: Own,
-    anchor: Anchor,
-    future: Future,
+    anchor: Anchor = "",
+    future: Future = "",
+    second: Second = "",
 ) -> None:
     """Stage: make preference pairs of the candidates."""
     from stages import pair as stage
     from stages.candidates import Sides
 
-    stage.run(_params().block.pair, name, strategy, Sides(judge, split, own, anchor, future))
+    sides = Sides(judge, split, own, anchor or own, future or own, second or judge)
+    stage.run(_params().block.pair, name, strategy, sides)
 
 
 @app.command()

@@ -13,6 +13,7 @@ from stages.ids import content_id
 from stages.params import Pair
 from stages.paths import ROLES
 from stages.sqlrun import SQL, connect, run_file
+from stages.strategies import found, name_of
 
 
 def run(settings: Pair, name: str, strategy: str, sides: Sides) -> None:
@@ -27,19 +28,21 @@ def run(settings: Pair, name: str, strategy: str, sides: Sides) -> None:
 def make_pairs(
     settings: Pair, name: str, strategy: str, prompts: pl.DataFrame, candidates: pl.DataFrame
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Return (`pairs`, `dropped`) for model version `name`, by a strategy of `stages/sql/strategies/`.
+    """Return (`pairs`, `dropped`) for model version `name`, by a strategy.
 
-    Raises TsrError for candidates of unknown prompts, and for a choice that `check_choice` refuses.
+    `strategy` is a name in `stages/sql/strategies/` or a path that ends in .sql. Raises TsrError for candidates of
+    unknown prompts, and for a choice that `check_choice` refuses.
     """
     if orphans := set(candidates["prompt_id"]) - set(prompts["prompt_id"]):
         raise TsrError(
             f"candidates for {name}: prompt {min(orphans)} is not in the split; {len(orphans)} are like that"
         )
     frames = {"prompts": prompts.select("prompt_id", "messages"), "candidates": candidates}
-    values = {"model": name, "strategy": strategy, "min_gap": settings.min_gap, "n_roles": len(ROLES)}
+    told = {"model": name, "strategy": name_of(strategy), "min_gap": settings.min_gap, "n_roles": len(ROLES)}
+    values = settings.parameters | told
+    path = found(strategy)
     with connect() as db:
         frames["sides"] = run_file(db, SQL / "views" / "sides.sql", frames, values)
-        path = SQL / "strategies" / f"{paths.checked(strategy)}.sql"
         frames["chosen_rejected"] = run_file(db, path, frames, values)
         check_choice(frames["chosen_rejected"], prompts, candidates, str(path))
         verdicts = run_file(db, SQL / "pairs.sql", frames, values)
@@ -59,6 +62,11 @@ def check_choice(choice: pl.DataFrame, prompts: pl.DataFrame, candidates: pl.Dat
         raise TsrError(f"{where}: gave no row for prompt {min(missing)}; expected one row per prompt")
     if foreign := set(given) - asked:
         raise TsrError(f"{where}: gave a row for {min(foreign)}, which is no prompt of the split")
+    if against_itself := choice.filter(pl.col("chosen_id") == pl.col("rejected_id")).sort("prompt_id").rows():
+        prompt, chosen, _ = against_itself[0]
+        raise TsrError(
+            f"{where}: prompt {prompt} has {chosen} as chosen and as rejected; expected two responses, or null"
+        )
     usable = candidates.filter((pl.col("finish_reason") == "stop") & pl.col("score").is_not_null())
     known = set(usable.select("prompt_id", "generation_id").rows())
     for side in ("chosen_id", "rejected_id"):

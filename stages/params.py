@@ -8,15 +8,23 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from stages.asking import load_ask, rubrics
 from stages.backends import backends, load_module
 from stages.block import Block, Count, NotNegative, Positive, Share
 from stages.errors import TsrError
 from stages.paths import checked
+from stages.strategies import found
 
 PARAMS_FILE = Path("params.yaml")
+PAIR_VALUES = ("model", "strategy", "min_gap", "n_roles")  # bound in every strategy
 
 
 class _UniqueKeys(yaml.SafeLoader):
@@ -38,13 +46,53 @@ _UniqueKeys.add_implicit_resolver(
 )
 
 
+class OwnArm(Block):
+    """An arm of the user's: his strategy in place of the paper's, over the sides that he names."""
+
+    rounds: Count
+    strategy: str  # a name in stages/sql/strategies, or a path that ends in .sql
+    past: bool  # M0 answers too, as the anchor
+    future: bool  # a future model is trained first and answers too; the strategy makes the pairs after it
+    second_judge: str = "self"  # whose scores stand beside the judge's, as `second_score`; self: none but the judge's
+
+    @field_validator("strategy")
+    @classmethod
+    def _strategy_exists(cls, strategy: str) -> str:
+        try:
+            found(strategy)
+        except TsrError as error:
+            raise ValueError(str(error)) from error
+        return strategy
+
+
 class Arms(Block):
-    """Rounds of each arm; an arm that is left out does not run."""
+    """Rounds of each arm of the paper, and arms of the user's; an arm that is left out does not run."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, OwnArm] = Field(init=False)
 
     sr: Count | None = None
     tsr: Count | None = None
     past_only: Count | None = None
     future_only: Count | None = None
+
+    @model_validator(mode="after")
+    def _names_are_free(self) -> "Arms":
+        for name in self.own:
+            if checked(name) in {"past", "fut", "base", "world", "M0"}:
+                raise ValueError(f"{name!r} is taken; give the arm another name")
+        return self
+
+    @property
+    def own(self) -> dict[str, OwnArm]:
+        """Return the arms of the user's."""
+        return self.__pydantic_extra__ or {}
+
+    @property
+    def rounds(self) -> dict[str, int]:
+        """Return arm -> rounds, of the arms that run."""
+        paper = {name: getattr(self, name) for name in Arms.model_fields if getattr(self, name) is not None}
+        return paper | {name: arm.rounds for name, arm in self.own.items()}
 
 
 class Prepare(Block):
@@ -150,9 +198,22 @@ class Score(Block):
 
 
 class Pair(Block):
-    """When two responses make a pair."""
+    """When two responses make a pair, and the values that strategies name as $NAME."""
 
     min_gap: NotNegative
+    parameters: dict[str, Any]
+
+    @field_validator("parameters")
+    @classmethod
+    def _values_of_free_names(cls, parameters: dict[str, Any]) -> dict[str, Any]:
+        for name, value in parameters.items():
+            if not isinstance(value, bool | int | float | str):
+                raise ValueError(f"{name} is {value!r}; expected a number, a text, true or false")
+            if name in PAIR_VALUES or not name.isidentifier():
+                raise ValueError(
+                    f"{name!r} is no free name; expected one of your own other than {', '.join(PAIR_VALUES)}"
+                )
+        return parameters
 
 
 class Dpo(Block):
@@ -259,7 +320,7 @@ def load(path: Path = PARAMS_FILE) -> Params:
     if params.profile not in params.profiles:
         raise TsrError(f"{path}: profile: no block {params.profile!r}; there are: {', '.join(params.profiles)}")
     splits = params.block.prepare.splits
-    for arm, rounds in params.arms.model_dump(exclude_none=True).items():
+    for arm, rounds in params.arms.rounds.items():
         if rounds > splits:
             needed = f"{rounds} rounds need the prompt splits r0 .. r{rounds - 1}"
             raise TsrError(f"{path}: arms.{arm}: {needed}; {params.profile}.prepare.splits is {splits}")
@@ -276,6 +337,11 @@ def _first(error: ValidationError, known: list[str] | None = None) -> str:
         return f"{key}: key is missing{more}"
     if first["type"] == "extra_forbidden":
         return f"{key}: unknown key; expected {', '.join(known or _known_keys(first['loc']))}{more}"
+    if first["type"] == "model_type" and first["loc"][:1] == ("arms",):
+        own = ", ".join(OwnArm.model_fields)
+        return (
+            f"{key}: unknown arm; expected {', '.join(Arms.model_fields)}, or one of your own as a block of {own}{more}"
+        )
     if first["type"] == "value_error":
         return f"{key}: {first['msg'].removeprefix('Value error, ')}{more}"
     return f"{key}: {first['msg']}, got {first['input']!r}{more}"

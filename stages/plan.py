@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from stages import paths
+from stages import paths, strategies
 from stages.errors import TsrError
 from stages.files import write_text
 from stages.params import Arms
@@ -20,6 +20,7 @@ from stages.paths import ROLES
 
 PLAN_FILE = Path("stages/plan.yaml")
 FIRST = "M0"
+JUDGES = (".judge", ".second")  # columns that may name a model that the plan does not train
 SELF = "self"  # as `judge` in params.yaml: every model version judges for its own next step
 _HEADER = "# Written by `tsr plan` from arms, judge and rubric in params.yaml. Change those, not this.\n"
 # arm -> (prefix of its model versions, uses the past, uses the future)
@@ -42,6 +43,8 @@ class Learn:
     own: str
     anchor: str
     future: str
+    sql: str  # file of the strategy
+    second: str  # whose scores stand beside the judge's; the judge itself where no other is asked
 
 
 @dataclass
@@ -71,7 +74,12 @@ class Plan:
 
     def judges(self) -> list[tuple[str, str, str]]:
         """Return (judge, model, split) rows, each once, in the order they are first needed."""
-        rows = [(r.judge, m, r.split) for r in self.learns.values() for m in (r.own, r.anchor, r.future)]
+        rows = [
+            (judge, model, row.split)
+            for row in self.learns.values()
+            for judge in (row.judge, row.second)
+            for model in (row.own, row.anchor, row.future)
+        ]
         return list(dict.fromkeys(rows))
 
     def answers(self) -> list[tuple[str, str]]:
@@ -97,11 +105,10 @@ def build(arms: Arms, judge: str = SELF, rubric: str = "micro") -> Plan:
     `rubric` is there for dvc.yaml, whose stages depend on its files.
     """
     plan = Plan(judge=judge, rubric=rubric)
-    for arm, rounds in arms.model_dump(exclude_none=True).items():
-        prefix, past, future = ARMS[arm]
+    for arm, rounds in arms.rounds.items():
         line = [FIRST]
         for number in range(rounds):
-            line.append(_round(plan, prefix, number, line[-1], past=past, future=future))
+            line.append(_round(plan, _arm(arms, arm), number, line[-1]))
         plan.lines[arm] = line
     if not plan.lines:
         raise TsrError(f"params.yaml: arms: none is set; expected at least one of {', '.join(ARMS)}")
@@ -114,18 +121,39 @@ def build(arms: Arms, judge: str = SELF, rubric: str = "micro") -> Plan:
     return plan
 
 
-def _round(plan: Plan, prefix: str, number: int, policy: str, *, past: bool, future: bool) -> str:
+@dataclass(frozen=True)
+class _Arm:
+    """How an arm's rounds go; `strategy` is None where the paper's rule holds."""
+
+    prefix: str
+    past: bool
+    future: bool
+    strategy: str | None = None
+    second: str = SELF
+
+
+def _arm(arms: Arms, name: str) -> _Arm:
+    if name in ARMS:
+        return _Arm(*ARMS[name])
+    own = arms.own[name]
+    return _Arm(name, own.past, own.future, own.strategy, own.second_judge)
+
+
+def _round(plan: Plan, arm: _Arm, number: int, policy: str) -> str:
     """Add one round of one arm; return the model version it ends in (docs/method.md)."""
-    split, anchor = f"r{number}", FIRST if past else policy
+    split, anchor, name = f"r{number}", FIRST if arm.past else policy, f"{arm.prefix}-{number + 1}"
+    judge = policy if plan.judge == SELF else plan.judge
+
+    def row(strategy: str, future: str, second: str = SELF) -> Learn:
+        beside = judge if second == SELF else second
+        return Learn(policy, strategy, judge, split, policy, anchor, future, strategies.file_of(strategy), beside)
+
     # Where M0 is the policy itself the anchor adds nothing: the rule is Self-Rewarding's.
     first = "self_rewarding" if anchor == policy else "anchored_rejection"
-    judge = policy if plan.judge == SELF else plan.judge
-    row = Learn(policy, first, judge=judge, split=split, own=policy, anchor=anchor, future=policy)
-    if not future:
-        return plan.learn(f"{prefix}-{number + 1}", row)
-    ahead = plan.learn(f"{prefix}-f{number + 1}", row)
-    guided = Learn(policy, "future_guided", judge=judge, split=split, own=policy, anchor=anchor, future=ahead)
-    return plan.learn(f"{prefix}-{number + 1}", guided)
+    if not arm.future:
+        return plan.learn(name, row(arm.strategy or first, policy, arm.second))
+    ahead = plan.learn(f"{arm.prefix}-f{number + 1}", row(first, policy))
+    return plan.learn(name, row(arm.strategy or "future_guided", ahead, arm.second))
 
 
 def check_judge(judge: str) -> None:
@@ -169,16 +197,16 @@ def read(path: Path = PLAN_FILE) -> dict[str, Any]:
     for where, model in _mentioned(plan):
         if model in {FIRST, *plan["learns"]}:
             continue
-        if not (where.endswith(".judge") and isinstance(model, str) and paths.model(model).is_dir()):
+        if not (where.endswith(JUDGES) and isinstance(model, str) and paths.model(model).is_dir()):
             known = ", ".join([FIRST, *plan["learns"]])
-            judge = "; or put a model folder into data/models" if where.endswith(".judge") else ""
+            judge = "; or put a model folder into data/models" if where.endswith(JUDGES) else ""
             raise TsrError(f"{path}: {where}: nobody trains {model!r}; there are: {known}{judge}")
     return plan
 
 
 def _mentioned(plan: dict[str, Any]) -> Iterator[tuple[str, str | None]]:
     """Yield every place in the plan that names a model version, with the name."""
-    columns = {"answers": ["model"], "judges": ["judge", "model"], "learns": ["policy", "judge", *ROLES]}
+    columns = {"answers": ["model"], "judges": ["judge", "model"], "learns": ["policy", "judge", "second", *ROLES]}
     for table, names in columns.items():
         for key, row in plan[table].items():
             for column in names:

@@ -117,7 +117,7 @@ def check_pairs(params: Params, row: Row) -> Iterator[str]:
     if ended != sorted(prompts["prompt_id"]):
         have = f"{pairs.height} pairs and {dropped.height} drops"
         yield f"{paths.pairs(name)}: {have}; expected the {prompts.height} prompts of {row['split']}, each once"
-    sides = Sides(**{key: row[key] for key in ("judge", "split", "own", "anchor", "future")})
+    sides = Sides(**{key: row[key] for key in ("judge", "split", "own", "anchor", "future", "second")})
     pairs_again, dropped_again = make_pairs(params.block.pair, name, row["strategy"], prompts, read_candidates(sides))
     yield from _differences(str(paths.pairs(name)), "pair_id", pairs, pairs_again, "the candidates give")
     yield from _differences(str(paths.dropped(name)), "prompt_id", dropped, dropped_again, "the candidates give")

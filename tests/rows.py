@@ -29,7 +29,8 @@ JUDGE = Judge(
     top_p=1.0,
     max_new_tokens=4,
 )
-TYPES = {"score": pl.Float64, "prompt_tokens": pl.Int64, "response_tokens": pl.Int64}
+TYPES = dict.fromkeys(("score", "score_std", "second_score"), pl.Float64)
+TYPES |= dict.fromkeys(("prompt_tokens", "response_tokens", "n_votes", "n_parsed"), pl.Int64)
 
 
 def candidates(given: list[Row]) -> pl.DataFrame:
@@ -56,6 +57,10 @@ def _candidate(row: Row) -> Row:
         "prompt_tokens": 1,
         "response_tokens": len(response) + 1,
         "score": row["score"],
+        "score_std": row.get("std", 0.0),
+        "n_votes": row.get("votes", 3),
+        "n_parsed": row.get("parsed", row.get("votes", 3)),
+        "second_score": row.get("second", row["score"]),
     }
 
 

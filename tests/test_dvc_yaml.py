@@ -101,7 +101,9 @@ def needed(name: str) -> set[str]:
 def code_deps(name: str) -> dict[str, set[str]]:
     """Each dep on code with the files it stands for."""
     deps = {}
-    listed = [dep.replace("${rubric}", "micro") for dep in STAGES[name]["deps"] if dep.startswith("stages/")]
+    known = [dep.replace("${rubric}", "micro") for dep in STAGES[name]["deps"]]
+    named = [dep.replace("${item.sql}", "stages/sql/strategies/${item.strategy}.sql") for dep in known]
+    listed = [dep for dep in named if dep.startswith("stages/")]
     for dep in (re.sub(r"\$\{.*?\}", "*", dep) for dep in listed):
         inside = [p for p in (ROOT / dep).rglob("*") if p.suffix in (".py", ".sql", ".yml") and p.is_file()]
         deps[dep] = {str(p.relative_to(ROOT)) for p in inside} if (ROOT / dep).is_dir() else {dep}

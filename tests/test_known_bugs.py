@@ -50,7 +50,7 @@ def own(scores: dict[str, float | None]) -> pl.DataFrame:
 def test_oxen_a_parse_failure_is_not_the_worst_response(strategy: str) -> None:
     """It was scored -1 and so picked as rejected."""
     scores = scored({"broken": ["I cannot judge this"], "good": ["a+ =5"], "fair": ["a+ =3"]})
-    pairs, _ = make_pairs(Pair(min_gap=0.0), "m", strategy, prompts(["p"]), own(scores))
+    pairs, _ = make_pairs(Pair(min_gap=0.0, parameters={}), "m", strategy, prompts(["p"]), own(scores))
     assert pairs["rejected_id"].to_list() == ["fair"]
 
 
@@ -74,7 +74,7 @@ def test_oxen_the_judged_text_cannot_score_itself(text: str) -> None:
 def test_distilabel_and_sppo_equal_scores_are_no_pair(strategy: str, count: int) -> None:
     """argmax and argmin of equal scores are the same response, on both sides of a pair."""
     pairs, dropped = make_pairs(
-        Pair(min_gap=0.0), "m", strategy, prompts(["p"]), own({f"g{i}": 4.0 for i in range(count)})
+        Pair(min_gap=0.0, parameters={}), "m", strategy, prompts(["p"]), own({f"g{i}": 4.0 for i in range(count)})
     )
     assert pairs.height == 0
     assert dropped["reason"].to_list() == ["tie"]

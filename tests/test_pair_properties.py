@@ -35,7 +35,7 @@ def drawn(draw: st.DrawFn, roles: tuple[str, ...] = ("own", "anchor", "future"))
 
 def paired(rows: list[dict[str, Any]], name: str, asked: str = PROMPTS, min_gap: float = 0.0) -> tuple[Any, Any]:
     """Pairs and drops, each in the order of prompts."""
-    made = make_pairs(Pair(min_gap=min_gap), "m", name, prompts(list(asked)), candidates(rows))
+    made = make_pairs(Pair(min_gap=min_gap, parameters={}), "m", name, prompts(list(asked)), candidates(rows))
     return made[0].sort("prompt_id"), made[1].sort("prompt_id")
 
 

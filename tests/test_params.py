@@ -35,7 +35,20 @@ def text_with(key: str, value: Any) -> str:
 BAD: dict[str, tuple[str, Any, str]] = {
     "unknown key": ("micro.dpo.betta", 0.1, "unknown key; expected beta"),
     "unknown block": ("micro.dppo", {}, "unknown key; expected prepare"),
-    "unknown arm": ("arms.spin", 2, "unknown key; expected sr"),
+    "unknown arm": ("arms.spin", 2, "unknown arm; expected sr, tsr"),
+    "own arm, unknown strategy": (
+        "arms.mine",
+        {"rounds": 1, "strategy": "best", "past": False, "future": False},
+        "best.sql: no such strategy; expected a file that ends in .sql, or one of anchored_rejection",
+    ),
+    "own arm, key missing": ("arms.mine", {"rounds": 1, "strategy": "margin", "past": False}, "key is missing"),
+    "own arm, taken name": (
+        "arms.past",
+        {"rounds": 1, "strategy": "margin", "past": False, "future": False},
+        "'past' is taken",
+    ),
+    "parameter of the stage": ("micro.pair.parameters", {"min_gap": 1}, "'min_gap' is no free name"),
+    "parameter that is a list": ("micro.pair.parameters.draw", [1], "draw is [1]; expected a number"),
     "missing key": ("micro.dpo.beta", MISSING, "key is missing"),
     "missing block": ("micro.dpo", MISSING, "key is missing"),
     "missing seed": ("seed", MISSING, "key is missing"),
@@ -89,6 +102,11 @@ NAMED = {
     "equal votes": "micro.judge",
     "backend without block": "micro",
     "no backends": "micro",
+    "own arm, unknown strategy": "arms.mine.strategy",
+    "own arm, key missing": "arms.mine.future",
+    "own arm, taken name": "arms",
+    "parameter of the stage": "micro.pair.parameters",
+    "parameter that is a list": "micro.pair.parameters",
     **dict.fromkeys(
         (
             *("block of no backend", "value for a backend's block", "list for a backend's block", "tile of 2"),

@@ -39,6 +39,8 @@ def side(policy: str, strategy: str, split: str, anchor: str, future: str) -> di
         "own": policy,
         "anchor": anchor,
         "future": future,
+        "sql": f"stages/sql/strategies/{strategy}.sql",
+        "second": policy,
     }
 
 
@@ -186,3 +188,24 @@ def test_leftovers_are_what_no_row_makes(tmp_path: Path, monkeypatch: pytest.Mon
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch() if path.suffix else path.mkdir(exist_ok=True)
     assert leftovers(built) == sorted(stale)
+
+
+def test_an_arm_of_ones_own_names_its_strategy_and_its_sides(tmp_path: Path) -> None:
+    mine = tmp_path / "shortest.sql"
+    mine.write_text("select 1")
+    own = {"rounds": 2, "strategy": str(mine), "past": True, "future": True, "second_judge": "M0"}
+    arms = Arms(tsr=1, mine=own)
+    first, second = learn("mine-1", arms), learn("mine-2", arms)
+    beside = {"sql": str(mine), "second": "M0"}
+    assert first == side("M0", str(mine), "r0", anchor="M0", future="tsr-f1") | beside
+    assert second == side("mine-1", str(mine), "r1", anchor="M0", future="mine-f2") | beside
+    made = rows(arms)
+    assert made["learns"]["tsr-f1"]["also"] == ["mine-f1"]
+    assert {"judge": "M0", "model": "mine-f2", "split": "r1"} in made["judges"].values()
+    assert made["lines"]["mine"] == ["M0", "mine-1", "mine-2"]
+
+
+def test_an_arm_of_ones_own_without_past_and_future_trains_once_a_round() -> None:
+    own = {"rounds": 2, "strategy": "margin", "past": False, "future": False}
+    assert learn("mine-2", Arms(mine=own)) == side("mine-1", "margin", "r1", anchor="mine-1", future="mine-1")
+    assert list(rows(Arms(mine=own))["learns"]) == ["mine-1", "mine-2"]

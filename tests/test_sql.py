@@ -64,8 +64,10 @@ def test_roles_used(path: Path) -> None:
 def test_strategy(path: Path, case: dict[str, Any]) -> None:
     given, asked = candidates(case["given"]), prompts(sorted(case["expect"]))
     assert set(given["prompt_id"]) <= set(case["expect"]), "expect must name every prompt"
-    min_gap = float(case.get("params", {}).get("min_gap", 0))
-    pairs, dropped = make_pairs(Pair(min_gap=min_gap), "m", path.stem, asked, given)
+    values = {"min_gap": 0.0} | case.get("params", {})
+    settings = Pair(min_gap=float(values.pop("min_gap")), parameters=values)
+    assert set(values) == set(described(path).get("parameters", {}))
+    pairs, dropped = make_pairs(settings, "m", path.stem, asked, given)
 
     ended = {p: {"chosen": c, "rejected": r} for p, c, r in pairs["prompt_id", "chosen_id", "rejected_id"].iter_rows()}
     ended |= {p: {"reason": reason} for p, reason in dropped["prompt_id", "reason"].iter_rows()}
@@ -83,7 +85,7 @@ def test_strategy(path: Path, case: dict[str, Any]) -> None:
     with connect() as db:
         frames["sides"] = run_file(db, SQL / "views" / "sides.sql", frames, {})
         check_grain(SQL / "views" / "sides.sql", frames["sides"])
-        check_grain(path, run_file(db, path, frames, {}))
+        check_grain(path, run_file(db, path, frames, values))
 
 
 @pytest.mark.parametrize(("path", "case"), cases(OTHERS))
@@ -117,16 +119,14 @@ BAD = {
         "rejected_id n is no finished",
     ),
     "cut": ("select prompt_id, null as chosen_id, 'c' as rejected_id from prompts", "rejected_id c is no finished"),
+    "itself": ("select prompt_id, 'a' as chosen_id, 'a' as rejected_id from prompts", "as chosen and as rejected"),
     "unbound": ("select $nobody as prompt_id from prompts", "no value for parameter $nobody"),
 }
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_a_bad_strategy_is_refused_in_one_line(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "views").symlink_to(SQL / "views")
-    (tmp_path / "strategies").mkdir()
-    (tmp_path / "strategies" / "bad.sql").write_text(BAD[kind][0])
-    monkeypatch.setattr("stages.pair.SQL", tmp_path)
+def test_a_bad_strategy_is_refused_in_one_line(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "bad.sql").write_text(BAD[kind][0])
     own = [
         {"prompt": "p", "role": "own", "id": "a", "score": 1},
         {"prompt": "p", "role": "own", "id": "n", "score": None},
@@ -135,7 +135,7 @@ def test_a_bad_strategy_is_refused_in_one_line(kind: str, tmp_path: Path, monkey
     other = {"prompt": "q", "role": "own", "id": "b", "score": 5}
     given = candidates([*own, other])
     with pytest.raises(TsrError, match=r"bad\.sql: ") as refused:
-        make_pairs(Pair(min_gap=0.0), "m", "bad", prompts(["p", "q"]), given)
+        make_pairs(Pair(min_gap=0.0, parameters={}), "m", str(tmp_path / "bad.sql"), prompts(["p", "q"]), given)
     assert BAD[kind][1] in str(refused.value)
     assert "\n" not in str(refused.value)
 
@@ -143,4 +143,4 @@ def test_a_bad_strategy_is_refused_in_one_line(kind: str, tmp_path: Path, monkey
 @pytest.mark.parametrize("name", ["no_such", "../pairs", "/etc/passwd"])
 def test_unknown_strategy_is_refused(name: str) -> None:
     with pytest.raises(TsrError, match=r"self_rewarding|expected letters"):
-        make_pairs(Pair(min_gap=0.0), "m", name, prompts(["p"]), candidates([]))
+        make_pairs(Pair(min_gap=0.0, parameters={}), "m", name, prompts(["p"]), candidates([]))

@@ -4,6 +4,7 @@ Altair and vl-convert are imported inside the functions: they cost half a second
 """
 
 import re
+import zlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,7 +62,13 @@ class Look:
 
 def look(arm: str) -> Look:
     """Return an arm's look; it hangs on the arm alone, not on which others run."""
-    return Look(*_LOOKS[list(ARMS).index(arm) % len(_LOOKS)])
+    return Look(*_LOOKS[_place(arm)])
+
+
+def _place(arm: str) -> int:
+    """Return the place of an arm's look; arms of a user's share what the paper's leave."""
+    spare = len(_LOOKS) - len(ARMS)
+    return list(ARMS).index(arm) if arm in ARMS else len(ARMS) + zlib.crc32(arm.encode()) % spare
 
 
 def svg(chart: Spec, label: str) -> str:
@@ -133,7 +140,7 @@ def by_amount(rows: list[Row], x: str, y: str, x_title: str, title: str) -> Spec
 def _placed(row: Row, x: str, y: str, se: str | None) -> Row:
     """Return a drawn row; arms stand a little apart, so that equal values do not hide each other."""
     error = (row[se] or 0.0) if se else 0.0
-    apart = 0.05 * (list(ARMS).index(row["arm"]) - (len(ARMS) - 1) / 2)
+    apart = 0.05 * (_place(row["arm"]) - (len(ARMS) - 1) / 2)
     return {
         "arm": row["arm"],
         "round": row[x],
@@ -166,7 +173,8 @@ def _lines(known: list[Row], across: Any, up: Any, *, bars: bool, size: tuple[in
     """Return one line with points an arm, in the arm's look."""
     import altair as alt
 
-    arms = [arm for arm in ARMS if any(row["arm"] == arm for row in known)]
+    found = {row["arm"] for row in known}
+    arms = [*(arm for arm in ARMS if arm in found), *sorted(found - set(ARMS))]
     looks = [look(arm) for arm in arms]
     colours = alt.Scale(domain=arms, range=[one.colour for one in looks])
     dashes = alt.Scale(domain=arms, range=[list(one.dash) or [1, 0] for one in looks])

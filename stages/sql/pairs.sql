@@ -7,7 +7,8 @@ with needed as (
         coalesce(s.n_candidates, 0)                                 as n_own,
         coalesce(s.n_answered, 0)                                   as n_answered,
         coalesce(s.n_finished, 0)                                   as n_finished,
-        coalesce(s.n_usable, 0)                                     as n_usable
+        coalesce(s.n_usable, 0)                                     as n_usable,
+        s.best_score = s.worst_score                                as is_tied
     from prompts as p
     left join sides as s on s.prompt_id = p.prompt_id and s.role = 'own'
 ),
@@ -44,8 +45,9 @@ joined as (
             when needed.n_answered = 0 then 'failed'
             when needed.n_finished = 0 then 'truncated'
             when needed.n_usable = 0 then 'unscored'
-            when x.chosen_id is null or x.rejected_id is null then 'missing_side'
-            when c.score <= r.score or c.generation_id = r.generation_id then 'tie'
+            when x.chosen_id is null or x.rejected_id is null then
+                case when needed.is_tied then 'tie' else 'not_chosen' end
+            when c.score <= r.score then 'tie'
             when c.response = r.response then 'identical'
             when c.score - r.score <= $min_gap then 'small_gap'
         end as reason

@@ -14,7 +14,7 @@ select
     own.best_id as chosen_id,
     case
         when anchor.worst_score < own.worst_score then anchor.worst_id
-        else own.worst_id
+        else nullif(own.worst_id, own.best_id)
     end as rejected_id
 from prompts as p
 left join own using (prompt_id)

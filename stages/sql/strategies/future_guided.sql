@@ -12,19 +12,27 @@ anchor as (
 
 future as (
     select * from sides where role = 'future'
+),
+
+sided as (
+    select
+        p.prompt_id,
+        case
+            when future.best_score > own.best_score then future.best_id
+            else own.best_id
+        end as chosen_id,
+        case
+            when anchor.worst_score < own.worst_score then anchor.worst_id
+            else own.worst_id
+        end as rejected_id
+    from prompts as p
+    left join own using (prompt_id)
+    left join anchor using (prompt_id)
+    left join future using (prompt_id)
 )
 
 select
-    p.prompt_id,
-    case
-        when future.best_score > own.best_score then future.best_id
-        else own.best_id
-    end as chosen_id,
-    case
-        when anchor.worst_score < own.worst_score then anchor.worst_id
-        else own.worst_id
-    end as rejected_id
-from prompts as p
-left join own using (prompt_id)
-left join anchor using (prompt_id)
-left join future using (prompt_id)
+    prompt_id,
+    chosen_id,
+    nullif(rejected_id, chosen_id) as rejected_id
+from sided

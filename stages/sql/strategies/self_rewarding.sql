@@ -6,7 +6,7 @@ with own as (
 
 select
     p.prompt_id,
-    own.best_id  as chosen_id,
-    own.worst_id as rejected_id
+    own.best_id                        as chosen_id,
+    nullif(own.worst_id, own.best_id)  as rejected_id
 from prompts as p
 left join own using (prompt_id)
