@@ -29,6 +29,8 @@ Own = Annotated[str, typer.Option(help="Who answers as the current model; severa
 Anchor = Annotated[str, typer.Option(help="Who answers as the past; left out: the same as own.")]
 Future = Annotated[str, typer.Option(help="Who answers as the future; left out: the same as own.")]
 Second = Annotated[str, typer.Option(help="A judge whose scores stand beside; left out: none but the judge's.")]
+Format = Annotated[str, typer.Option("--format", help="table, csv, json (one object a line) or parquet.")]
+Out = Annotated[Path | None, typer.Option("--out", "-o", help="File to write, instead of the screen.")]
 
 
 @app.callback()
@@ -199,6 +201,53 @@ def verify(
     from stages import verify as tool
 
     tool.run(_params(), partial=partial)
+
+
+@app.command()
+def sql(
+    query: Annotated[str, typer.Argument(help="A query; left out, with no --file: a prompt for queries.")] = "",
+    file: Annotated[str, typer.Option("--file", "-f", help="A file that holds the query.")] = "",
+    form: Format = "",
+    out: Out = None,
+) -> None:
+    """Query the tables in SQL, read-only: views generations, judgments, scores, candidates, pairs, dropped, models."""
+    from stages import output, shell, views
+
+    if query and file:
+        raise TsrError("sql: expected a query or --file, not both")
+    with views.open_views() as db:
+        if not query and not file and sys.stdin.isatty():
+            shell.shell(db)
+            return
+        text = views.read_text(Path(file)) if file else query or sys.stdin.read()
+        rows = views.ask(db, text, file or "query")
+    if rows is not None:
+        output.put(rows, form, out)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def query(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="A named query; left out: the list of them.")] = "",
+    form: Format = "",
+    out: Out = None,
+) -> None:
+    """Run a named query; its parameters are options, as `tsr query` lists them."""
+    from stages import output, queries
+
+    if not name:
+        typer.echo("\n".join(known.usage() for known in queries.all_queries()))
+        return
+    wanted = queries.find(name)
+    output.put(queries.run(wanted, queries.values_of(wanted, context.args)), form, out)
+
+
+@app.command()
+def show(pair_id: Annotated[str, typer.Argument(help="Id of a pair, or its first letters.")]) -> None:
+    """Tell one pair's story: prompt, both responses, every vote, weights and seeds."""
+    from stages import show as tool
+
+    tool.show(pair_id)
 
 
 @app.command()

@@ -1,0 +1,85 @@
+"""`tsr show`: one pair's full story, from the prompt to the votes, the weights and the seeds."""
+
+from typing import Any
+
+import duckdb
+from rich.columns import Columns
+from rich.console import Console, Group
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from stages import paths
+from stages.errors import TsrError
+from stages.reporting.side_by_side import marked
+from stages.sqlrun import SQL, fetch, run_query
+from stages.views import open_views
+
+Row = dict[str, Any]
+_SIDES = {"chosen": "green", "rejected": "red"}
+
+
+def show(pair_id: str) -> None:
+    """Print a pair's story. `pair_id` may be cut short while it names one pair."""
+    with open_views() as db:
+        pair = find(db, pair_id)
+        sides, votes = (
+            run_query(db, SQL / "show" / f"{part}.sql", {"pair_id": pair["pair_id"]}).to_dicts()
+            for part in ("sides", "votes")
+        )
+    Console().print(story(pair, sides, votes))
+
+
+def find(db: duckdb.DuckDBPyConnection, pair_id: str) -> Row:
+    """Return the pair whose id starts with `pair_id`. Raises TsrError where none or several do."""
+    starting = "from pairs where starts_with(pair_id, $wanted) order by pair_id limit 2"
+    rows = fetch(db, starting, {"wanted": pair_id}).to_dicts()
+    if not rows:
+        raise TsrError(f"pair {pair_id!r}: not in {paths.data() / 'pairs'}; `tsr query widest_gaps` lists some")
+    if len(rows) > 1 and rows[0]["pair_id"] != rows[1]["pair_id"]:
+        raise TsrError(
+            f"pair {pair_id!r}: several begin like that, {rows[0]['pair_id']} and others; expected more of it"
+        )
+    return rows[0]
+
+
+def story(pair: Row, sides: list[Row], votes: list[Row]) -> Group:
+    """Return what is printed."""
+    head = Table.grid(padding=(0, 2))
+    for name in ("pair_id", "model", "strategy", "judge", "split", "prompt_id", "gap", "length_delta"):
+        if pair[name] is not None:
+            head.add_row(Text(name, "dim"), str(pair[name]))
+    prompt = "\n\n".join(f"{message['role']}: {message['content']}" for message in pair["prompt"])
+    texts = {row["side"]: row["response"] for row in sides}
+    panels = [_side(row, texts["rejected" if row["side"] == "chosen" else "chosen"]) for row in sides]
+    return Group(head, Panel(Text(prompt), title="prompt", title_align="left"), *panels, _votes(votes))
+
+
+def _side(row: Row, other: str) -> Panel:
+    text, colour = Text(), _SIDES[row["side"]]
+    for part, differs in marked(row["response"], other):
+        text.append(part, f"bold {colour}" if differs else "")
+    facts = {name: row[name] for name in row if name not in ("side", "response", "score", "source")}
+    known = [f"[dim]{name}[/] {value}" for name, value in facts.items() if value is not None]
+    source = f", from the {row['source']}" if row["source"] else ""
+    title = f"[{colour}]{row['side']}[/]: score {row['score']:g}{source}"
+    return Panel(Group(text, Text(), Columns(known, padding=(0, 3))), title=title, title_align="left")
+
+
+def _votes(votes: list[Row]) -> Table:
+    table = Table(title="votes", title_justify="left", title_style="", expand=True)
+    table.add_column("side")
+    for name in ("judge", "way", "vote", "seed"):
+        table.add_column(name, overflow="fold")
+    table.add_column("reply", ratio=1, overflow="fold")
+    table.add_column("score", justify="right")
+    for vote in votes:
+        score = vote["score"] if vote["given_score"] is None else vote["given_score"]
+        cells = [vote["side"], vote["judge"], vote["way"], str(vote["vote_id"]), _text(vote["seed"])]
+        reply = vote["raw"] if vote["status"] == "ok" else f"({vote['status']})"
+        table.add_row(*map(Text, [*cells, reply, _text(score)]))
+    return table
+
+
+def _text(value: object) -> str:
+    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

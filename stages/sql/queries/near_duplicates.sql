@@ -1,0 +1,47 @@
+-- Responses to one prompt that say almost the same: the share of words they have in common.
+-- Parameters: least_overlap (common words to all words of the two, at least), top (rows).
+-- Grain: one row per couple of generations of one prompt and split.
+with worded as (
+    select
+        split,
+        prompt_id,
+        model,
+        generation_id,
+        response,
+        list_distinct(regexp_extract_all(lower(response), '[\p{L}\p{N}]+')) as words
+    from generations
+    where finish_reason <> 'error'
+),
+
+couples as (
+    select
+        a.split,
+        a.prompt_id,
+        a.model                 as model,
+        b.model                 as other_model,
+        a.generation_id,
+        b.generation_id         as other_id,
+        a.response = b.response as identical,
+        case
+            when a.response = b.response then 1.0
+            else len(list_intersect(a.words, b.words))
+                / nullif(len(a.words) + len(b.words) - len(list_intersect(a.words, b.words)), 0)
+        end                     as overlap
+    from worded as a
+    join worded as b
+        on a.split = b.split and a.prompt_id = b.prompt_id and a.generation_id < b.generation_id
+)
+
+select
+    split,
+    prompt_id,
+    model,
+    other_model,
+    generation_id,
+    other_id,
+    identical,
+    round(overlap, 3) as overlap
+from couples
+where couples.overlap >= $least_overlap
+order by couples.overlap desc, generation_id, other_id
+limit $top
