@@ -262,6 +262,30 @@ def gc(
     tool.run(plan.check_agrees(loaded.arms, loaded.judge, loaded.block.judge.rubric), dry_run=dry_run)
 
 
+@app.command("import")
+def import_(
+    name: Annotated[str, typer.Argument(help="Name of the dataset: a folder in data/imported.")] = "",
+    files: Annotated[
+        list[str] | None, typer.Argument(metavar="FILE...", help="Source files, or PART=FILE to say what each is.")
+    ] = None,
+    mapping: Annotated[str, typer.Option(help="A ready-made mapping, or a .yaml file of your own.")] = "",
+    split: Annotated[str, typer.Option(help="Put all prompts into this split, whatever the mapping says.")] = "",
+    replace: Annotated[bool, typer.Option("--replace", help="Put it in the place of a dataset of that name.")] = False,
+    show: Annotated[bool, typer.Option("--list", help="Only show the ready-made mappings.")] = False,
+) -> None:
+    """Turn generations and judgments from elsewhere into tables, in data/imported/NAME."""
+    from stages.importing import mapping as mappings
+    from stages.importing import run as tool
+
+    if show:
+        made = mappings.ready_made()
+        typer.echo("\n".join(f"{one:<{max(map(len, made))}}  {about}" for one, about in made.items()))
+        return
+    if not (name and files and mapping):
+        raise TsrError("import: expected NAME FILE... --mapping MAPPING; `tsr import --list` shows the ready-made ones")
+    tool.run(name, files, mapping, split, replace=replace)
+
+
 def main() -> None:
     """Run the command line; a TsrError becomes one line and exit code 2."""
     if timings := os.environ.get("TSR_TIMINGS"):

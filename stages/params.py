@@ -3,7 +3,6 @@
 `load()` reads the file; `load().block` is the block of the profile in force.
 """
 
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,28 +21,10 @@ from stages.block import Block, Count, NotNegative, Positive, Share
 from stages.errors import TsrError
 from stages.paths import checked
 from stages.strategies import found
+from stages.yamlfile import UniqueKeys
 
 PARAMS_FILE = Path("params.yaml")
 PAIR_VALUES = ("model", "strategy", "min_gap", "n_roles")  # bound in every strategy
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """Refuses a key that stands twice in one mapping; plain YAML would let the last one win."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
-        """Return the mapping, or raise yaml.YAMLError naming the key and its line."""
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.YAMLError(f"key {key.value!r} stands twice, again in line {key.start_mark.line + 1}")
-            seen.add(key.value)
-        return super().construct_mapping(node, deep=deep)
-
-
-# YAML 1.2 floats, as DVC writes them: PyYAML takes 1e-05 for text.
-_UniqueKeys.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
 
 
 class OwnArm(Block):
@@ -307,7 +288,7 @@ def load(path: Path = PARAMS_FILE) -> Params:
     if not path.is_file():
         raise TsrError(f"{path}: no such file; run tsr in the folder that holds params.yaml")
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)  # noqa: S506 (a SafeLoader)
+        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=UniqueKeys)  # noqa: S506 (a SafeLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise TsrError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(raw, dict):

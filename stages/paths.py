@@ -26,6 +26,11 @@ def data() -> Path:
     return Path(os.environ.get("TSR_DATA") or "data")
 
 
+def imported(name: str) -> Path:
+    """Return the folder of a dataset that came from elsewhere; it has the layout of `data`."""
+    return data() / "imported" / checked(name)
+
+
 def checked(name: str) -> str:
     """Return `name` if it is safe as a file name, else raise TsrError."""
     if not _NAME.fullmatch(name) or ".." in name:

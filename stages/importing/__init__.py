@@ -1,0 +1,1 @@
+"""Other people's generations and judgments, made into the project's tables by a mapping."""
