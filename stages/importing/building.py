@@ -23,7 +23,10 @@ Key = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Dataset:
-    """The tables by what their files are named after: (split), (model, split), (judge, model, split)."""
+    """The tables by what their files are named after: (split), (model, split), (judge, model, split).
+
+    `models` and `judges` are name -> safe name, `unanswered` is model -> prompts that it lacks.
+    """
 
     prompts: dict[Key, pl.DataFrame]
     generations: dict[Key, pl.DataFrame]
@@ -55,7 +58,9 @@ def build(mapping: Mapping, picked: Lookup[str, pl.DataFrame], split: str, dirt:
     prompts, keys = prompt_rows.settle(every, mapping, dirt)
     answered = response_rows.settle(read, keys, mapping.responses[0].duplicates, dirt)
     judged, judges = _judged(mapping, picked, keys, answered, dirt)
-    unanswered = _unanswered(prompts, answered.rows)
+    someone = prompts.filter(pl.col("prompt_id").is_in(answered.rows["prompt_id"].unique().implode()))
+    dirt.add("nobody_answered", "prompts", prompts.height - someone.height)
+    unanswered = _unanswered(someone, answered.rows)
     dirt.add("unanswered", "prompts", sum(unanswered.values()))
     generations = _split(answered.rows, "model", "split")
     by_judge = _split(judged, "judge", "model", "split")
@@ -89,12 +94,12 @@ def _with_missing(asked: pl.DataFrame, read: pl.DataFrame, mapping: Mapping, spl
 def _judged(
     mapping: Mapping, picked: Lookup[str, pl.DataFrame], keys: pl.DataFrame, answered: Answered, dirt: Dirt
 ) -> tuple[pl.DataFrame, dict[str, str]]:
-    """Return (`judgments` rows with rubric, model and split, safe name -> name of the judges)."""
+    """Return (`judgments` rows with rubric, model and split, name -> safe name of the judges)."""
     found = []
     for i, section in enumerate(mapping.judgments):
         where = f"judgments.{i}"
         read = judgment_rows.read_judgments(picked[str(section.part)], section, mapping, where, dirt)
-        found.append(judgment_rows.find(read, keys, answered.links, where, dirt))
+        found.append(judgment_rows.find(read, keys, answered.links, answered.models, where, dirt))
         if section.orphans == "error" and (lost := dirt.counts["judged_nothing", where]):
             first = dirt.examples["judged_nothing"][0]
             raise TsrError(f"{where}: {lost} judgments of responses that are not there, first {first}; expected none")
@@ -115,7 +120,7 @@ def _scored(key: Key, judgments: pl.DataFrame, generations: pl.DataFrame) -> pl.
 
 
 def _unanswered(prompts: pl.DataFrame, generations: pl.DataFrame) -> dict[str, int]:
-    """Return model -> prompts without a response, in the splits that it answers in."""
+    """Return model -> how many of the prompts it has no response to, in the splits that it answers in."""
     asked = dict(prompts.group_by("split").len().iter_rows())
     done = generations.group_by("model", "split").agg(pl.col("prompt_id").n_unique()).sort("model", "split")
     left: dict[str, int] = {}

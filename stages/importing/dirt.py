@@ -20,7 +20,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "prompt_without_text": ("prompts without text", "left out"),
     "prompt_unreadable": ("prompts whose messages cannot be read", "left out"),
     "prompt_twice": ("prompt rows given twice", "made one"),
-    "prompt_white_space": ("prompts that differ from another by white space", "made one, first in order of text"),
+    "prompt_white_space": ("prompts that differ from another by white space", "made one, the first in order of its JSON"),
     "reference_differs": ("prompts with several references", "first in order of text kept"),
     "prompt_missing": ("prompts that responses name and no row gives", "not made up; first ones listed"),
     "prompt_named_by_key": ("prompts that responses name and no row gives", "kept, their key for a text"),
@@ -41,7 +41,8 @@ KINDS: dict[str, tuple[str, str]] = {
     "score_out_of_range": ("scores below `low` or above `high`", "kept, score null"),
     "judged_nothing": ("judgments of responses that are not there", "left out, first ones listed"),
     "several_opponents": ("preferences over more than one opponent", "left out: they are on no common scale"),
-    "unanswered": ("prompts without a response, over all models", "counted for each model"),
+    "nobody_answered": ("prompts that no model answers", "kept"),
+    "unanswered": ("responses that a model lacks and another has", "counted for each model in import.json"),
 }
 
 

@@ -50,23 +50,27 @@ def _naming(frame: pl.DataFrame, section: Judgments, mapping: Mapping, where: st
     turn = pl.col(f"{where}.turn").cast(pl.Int64, strict=False) - 1 if section.turn else pl.lit(0, dtype=pl.Int64)
     sample = sample_text(section.sample, where) if section.sample else pl.lit(None, dtype=pl.String)
     frame = frame.with_columns(sample=sample, turn=turn, response=response)
-    return without_marks(
-        frame, "response", mapping.end_marks, f"{where}.response", Dirt()
-    )  # counted with the responses
+    # Marks on these were counted with the responses.
+    frame = without_marks(frame, "response", mapping.end_marks, f"{where}.response", Dirt())
+    return frame.with_columns(response=pl.col("response").hash()) if section.response else frame
 
 
-def find(read: pl.DataFrame, keys: pl.DataFrame, links: pl.DataFrame, where: str, dirt: Dirt) -> pl.DataFrame:
+def find(
+    read: pl.DataFrame, keys: pl.DataFrame, links: pl.DataFrame, models: dict[str, str], where: str, dirt: Dirt
+) -> pl.DataFrame:
     """Return the judgments of one section with the `generation_id` that each is of; others are counted and listed.
 
     Raises TsrError where one could be of several responses.
     """
-    read = read.join(keys.select("key", asked="prompt_id"), on="key", how="left")
+    read = read.join(keys.select("key", asked="prompt_id"), on="key", how="left").with_columns(
+        pl.col("key").str.head(300), pl.col("model").replace_strict(models, default=None), named="model"
+    )
     by = ["asked", "model", "turn"] + [name for name in ("sample", "response") if read[name].null_count() < read.height]
     options = links.group_by(by).agg(pl.col("generation_id").n_unique().alias("fits"), pl.col("generation_id").min())
     found = read.join(options, on=by, how="left", nulls_equal=False)
     several = found.filter(pl.col("fits") > 1)
     if several.height:
-        key, model, fits = several.sort("key", "model").select("key", "model", "fits").row(0)
+        key, model, fits = several.sort("key", "named").select("key", "named", "fits").row(0)
         raise TsrError(
             f"{where}: {several.height} judgments could be of several responses, first {readable(key)}, {model}: "
             f"{fits} responses; expected one: map `sample` or `response`"
@@ -74,19 +78,22 @@ def find(read: pl.DataFrame, keys: pl.DataFrame, links: pl.DataFrame, where: str
     lost = found.filter(pl.col("generation_id").is_null())
     dirt.add("judged_nothing", where, lost.height)
     if lost.height:
-        dirt.show("judged_nothing", [f"{readable(key)}, {model}" for key, model in lost.select("key", "model").rows()])
-    return found.drop_nulls("generation_id").drop("fits", "asked")
+        dirt.show(
+            "judged_nothing",
+            [f"{readable(key)}, {readable(model)}" for key, model in lost.select("key", "named").rows()],
+        )
+    return found.drop_nulls("generation_id").drop("fits", "asked", "named", "response")
 
 
 def settle(found: pl.DataFrame, rule: str, dirt: Dirt) -> tuple[pl.DataFrame, dict[str, str]]:
-    """Return `judgments` rows (with `rubric` and no hashes), and safe name -> name of the judges."""
+    """Return `judgments` rows (with `rubric` and no hashes), and name -> safe name of the judges."""
     names = safe_names(found["judge"], "judge")
     found = _one_opponent(found.with_columns(judge=pl.col("judge").replace_strict(names)), dirt)
     rows = numbered(found, ["generation_id", "judge", "way"], "vote", CONTENT, rule, "vote_id", "judgments", dirt)
     schema = tables.schema("judgments")
     known = rows.with_columns(status=pl.lit("ok"), backend=pl.lit("import"))
     unknown = [pl.lit(None, dtype=schema[name]).alias(name) for name in schema if name not in known.columns]
-    return known.with_columns(unknown).select(*schema, "rubric"), {safe: name for name, safe in names.items()}
+    return known.with_columns(unknown).select(*schema, "rubric"), names
 
 
 def _one_opponent(found: pl.DataFrame, dirt: Dirt) -> pl.DataFrame:

@@ -48,8 +48,18 @@ def pick(
 ) -> pl.DataFrame:
     """Return a frame with one text column for each of `wanted`, of all files of a part.
 
-    Raises TsrError for a column that no row of the part has.
+    Columns that are the same cell are read, and their dirt counted, once. Raises TsrError for a column that no row
+    of the part has.
     """
+    once: dict[str, str] = {}
+    same = {column: once.setdefault(one.cell.model_dump_json(), column) for column, one in wanted.items()}
+    read = _pick(name, part, files, {column: wanted[column] for column in once.values()}, dirt, advance)
+    return read.select(pl.col(first).alias(column) for column, first in same.items())
+
+
+def _pick(
+    name: str, part: Part, files: list[Path], wanted: dict[str, Wanted], dirt: Dirt, advance: Advance
+) -> pl.DataFrame:
     finders = {column: _finder(one.cell, part, f"{name}: {column}") for column, one in wanted.items()}
     seen: dict[str, int] = dict.fromkeys(wanted, 0)
     columns: dict[str, list[str | None]] = {column: [] for column in wanted}
@@ -256,4 +266,4 @@ def _extracted(frame: pl.DataFrame, column: str, pattern: str) -> pl.DataFrame:
     try:
         return frame.with_columns(pl.col(column).str.extract(pattern, 1))
     except pl.exceptions.PolarsError as error:
-        raise TsrError(f"{column}: extract: {pattern!r}: {str(error).splitlines()[0]}") from error
+        raise TsrError(f"{column}: extract: {pattern!r}: {' '.join(str(error).split())[:200]}") from error

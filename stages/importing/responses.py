@@ -22,8 +22,8 @@ NO_SAMPLE = "0"
 class Answered:
     """What the responses gave.
 
-    `rows` is of `generations` and has the split too; `links` is (asked, model, sample, turn, response,
-    generation_id), where asked is the id of the prompt that the source names; `models` is safe name -> name.
+    `rows` is of `generations` and has the split too; `links` is (asked, model, sample, turn, generation_id, response),
+    where asked is the id of the prompt that the source names, and response a hash; `models` is name -> safe name.
     """
 
     rows: pl.DataFrame
@@ -102,20 +102,17 @@ def settle(read: pl.DataFrame, keys: pl.DataFrame, rule: str, dirt: Dirt) -> Ans
     """Return the generations of responses whose prompts are there. `read` has `own_key`, `rule` is for duplicates."""
     read = read.join(keys.select(own_key="key", prompt_id="prompt_id", split="split"), on="own_key", how="left")
     dirt.add("response_without_prompt", "responses", read["prompt_id"].null_count())
-    read = read.drop_nulls("prompt_id").join(keys.select("key", asked="prompt_id"), on="key")
+    read = read.drop("own_key").drop_nulls("prompt_id").join(keys.select("key", asked="prompt_id"), on="key")
     if not read.height:
         raise TsrError("responses: none has a prompt that is there; expected their keys to be those of prompts")
-    names = safe_names(read["model"], "model")
-    read = read.with_columns(named=pl.col("model"), model=pl.col("model").replace_strict(names))
-    given = ["model", "prompt_id"], "sample", CONTENT, rule
-    rows = numbered(read.drop("named"), *given, "sample_id", "responses", dirt).pipe(_with_ids)
-    linked = read.join(
-        rows.select("model", "prompt_id", "sample", *CONTENT, "generation_id"),
-        on=["model", "prompt_id", "sample", *CONTENT],
-        nulls_equal=True,
+    safe = safe_names(read["model"], "model")
+    # A key may be a whole prompt; from here on it is for messages alone.
+    read = read.with_columns(pl.col("key").str.head(300), pl.col("model").replace_strict(safe))
+    rows = numbered(read, ["model", "prompt_id"], "sample", CONTENT, rule, "sample_id", "responses", dirt).pipe(
+        _with_ids
     )
-    links = linked.select("asked", "sample", "turn", "response", "generation_id", model="named").unique()
-    return Answered(_complete(rows), links, {safe: name for name, safe in names.items()})
+    links = rows.select("asked", "model", "sample", "turn", "generation_id", response=pl.col("response").hash())
+    return Answered(_complete(rows), links, safe)
 
 
 def _with_ids(rows: pl.DataFrame) -> pl.DataFrame:

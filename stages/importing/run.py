@@ -40,8 +40,9 @@ def run(name: str, files: list[str], mapping: str, split: str, *, replace: bool)
     played = parts_of(files, loaded, where)
     dirt = Dirt()
     picked = _picked(loaded, played, where, dirt)
+    rows_read = {part: rows.height for part, rows in picked.items()}
     dataset = build(loaded, picked, split, dirt)
-    told = summary(name, loaded, played, picked, dataset, dirt)
+    told = summary(name, loaded, played, rows_read, dataset, dirt)
     with replacing_folder(folder) as beside:
         _write(dataset, beside)
         write_text(json.dumps(told, indent=2, ensure_ascii=False, sort_keys=True) + "\n", beside / "import.json")
@@ -104,16 +105,16 @@ def _picked(mapping: Mapping, played: Files, where: str, dirt: Dirt) -> dict[str
 
 
 def summary(
-    name: str, mapping: Mapping, played: Files, picked: dict[str, pl.DataFrame], dataset: Dataset, dirt: Dirt
+    name: str, mapping: Mapping, played: Files, rows_read: dict[str, int], dataset: Dataset, dirt: Dirt
 ) -> dict[str, Any]:
     """Return what `import.json` holds: sources, mapping, counts and dirt; no clock, no folder."""
     sources = [{"part": p, "name": f.name, "sha256": file_sha256(f)} for p, fs in played.items() for f in fs]
-    judged = [{"judge": j, "source_name": n, **_judge(dataset, j)} for j, n in sorted(dataset.judges.items())]
+    judged = [{"judge": j, "source_name": n, **_judge(dataset, j)} for n, j in sorted(dataset.judges.items())]
     return {
         "dataset": name,
         "files": sorted(sources, key=lambda s: (s["part"], s["sha256"], s["name"])),
         "mapping": mapping.model_dump(exclude_defaults=True),
-        "rows_read": {part: rows.height for part, rows in picked.items()},
+        "rows_read": rows_read,
         "kept": {
             "prompts": _height(dataset.prompts),
             "models": len(dataset.models),
@@ -129,7 +130,7 @@ def summary(
                 "generations": sum(r.height for key, r in dataset.generations.items() if key[0] == m),
                 "prompts_without_response": dataset.unanswered[m],
             }
-            for m, n in sorted(dataset.models.items())
+            for n, m in sorted(dataset.models.items())
         ],
         "judges": judged,
         "dirt": dirt.rows(),
