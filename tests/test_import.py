@@ -12,6 +12,7 @@ from typing import Any
 import polars as pl
 import pytest
 import yaml
+from docs_console import make_folder, ran
 
 from stages import paths, tables
 from stages.errors import TsrError
@@ -454,7 +455,13 @@ def test_openai_batch() -> None:
         brought([*files, jsonl([answered("a", ("x", "tool_calls"))], "batch_output.jsonl")], "openai_batch")
 
 
-def test_the_readme_of_imports_names_every_mapping_and_every_kind_of_dirt() -> None:
+@pytest.mark.slow
+def test_the_docs_say_what_the_commands_say() -> None:
+    page = (ROOT / "docs/importing.md").read_text()
+    assert page == ran(page, make_folder(Path()))
+
+
+def test_the_docs_name_every_mapping_and_every_kind_of_dirt() -> None:
     docs = (ROOT / "docs/importing.md").read_text()
     for name in mappings.ready_made():
         assert f"`{name}`" in docs, name
@@ -544,6 +551,13 @@ def test_keys_and_ids_that_collide() -> None:
         brought(jsonl([row(k="a"), row(s=1, k="b")]), changed(prompts={"split": "k"}))
     with pytest.raises(TsrError, match="model 'org/a' and 'org--A' both give the folder name"):
         brought(jsonl([row(m="org/a"), row(m="org--A")]))
+
+
+def test_ids_that_collide_over_files_write_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stages.importing.responses.content_id", lambda *_: "0" * 16)
+    with pytest.raises(TsrError, match="generations: id 0000000000000000 collides: two rows that differ have it"):
+        brought(jsonl([row(), row(m="B")]), changed(judgments=None))
+    assert not list(Path("data/imported").iterdir())
 
 
 def test_a_response_of_an_unknown_prompt_is_counted_and_none_at_all_is_an_error() -> None:

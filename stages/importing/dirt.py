@@ -20,7 +20,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "prompt_without_text": ("prompts without text", "left out"),
     "prompt_unreadable": ("prompts whose messages cannot be read", "left out"),
     "prompt_twice": ("prompt rows given twice", "made one"),
-    "prompt_white_space": ("prompts that differ from another by white space", "made one, the first in order of its JSON"),
+    "prompt_white_space": ("prompts that differ from another by white space", "made one, the first in order of JSON"),
     "reference_differs": ("prompts with several references", "first in order of text kept"),
     "prompt_missing": ("prompts that responses name and no row gives", "not made up; first ones listed"),
     "prompt_named_by_key": ("prompts that responses name and no row gives", "kept, their key for a text"),
