@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,8 @@ import polars as pl
 import pytest
 import yaml
 from docs_console import make_folder, ran
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from stages import paths, tables
 from stages.errors import TsrError
@@ -43,6 +46,11 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def row(q: Any = "Why?", m: Any = "A", s: Any = 0, r: Any = "So.", **more: Any) -> dict[str, Any]:
     """One row of a flat table."""
     return {"q": q, "m": m, "s": s, "r": r, "j": "J", "score": 3, "why": "fine"} | more
+
+
+def row_of(cells: dict[str, Any]) -> dict[str, Any]:
+    """A good row with some cells replaced."""
+    return row() | {name: cells[name] for name in sorted(cells)[:2]}
 
 
 def jsonl(rows: Rows, name: str = "rows.jsonl") -> str:
@@ -90,6 +98,9 @@ def hashes() -> dict[str, str]:
     """Each file of the import with its hash."""
     root = paths.imported("it")
     return {str(p.relative_to(root)): file_sha256(p) for p in sorted(root.rglob("*")) if p.is_file()}
+
+
+LOOSE = changed(responses={"duplicates": "number"}, judgments={"duplicates": "keep"})
 
 
 # Formats
@@ -583,6 +594,31 @@ def test_files_and_the_parts_they_play() -> None:
         brought(["q.jsonl"], mapping)
     with pytest.raises(TsrError, match=r"gone.jsonl: no such file"):
         brought(["q.jsonl", "rows=gone.jsonl"], mapping)
+
+
+ANY = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=4) | st.just("\ud800"),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=2), inner, max_size=2),
+    max_leaves=4,
+)
+ROW = st.fixed_dictionaries({}, optional=dict.fromkeys(("q", "m", "s", "r", "j", "score", "why"), ANY))
+TURNS = changed(
+    prompts={"prompt": None, "turns": "q"}, responses={"response": None, "turns": "r"}, judgments={"turn": "s"}
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(rows=st.lists(ROW | ROW.map(row_of), min_size=1, max_size=6), mapping=st.sampled_from([FLAT, LOOSE, TURNS]))
+def test_whatever_is_in_the_cells_the_import_is_whole_or_one_line(rows: Rows, mapping: dict[str, Any]) -> None:
+    shutil.rmtree("data", ignore_errors=True)
+    try:
+        told = brought(jsonl(rows), mapping)
+    except TsrError as error:
+        assert "\n" not in str(error)
+        assert not list(Path("data/imported").glob("*"))
+        return
+    for name in ("prompts", "generations", "judgments"):
+        assert table(name).height == told["kept"][name]
 
 
 def test_a_dataset_that_is_there_stays_unless_it_is_replaced() -> None:
