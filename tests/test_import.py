@@ -467,6 +467,7 @@ def test_openai_batch() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not REAL.is_dir(), reason="no folder of real data; TSR_REAL_DATA names one")
 def test_the_docs_say_what_the_commands_say() -> None:
     page = (ROOT / "docs/importing.md").read_text()
     assert page == ran(page, make_folder(Path()))
