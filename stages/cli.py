@@ -157,12 +157,16 @@ def pair(
 
 
 @app.command()
-def dpo(name: Learner, policy: Policy) -> None:
+def dpo(
+    name: Learner,
+    policy: Policy,
+    steps: Annotated[int, typer.Option(min=0, help="Stop after so many steps, for a trial; 0: all epochs.")] = 0,
+) -> None:
     """Stage: train a model version on its pairs."""
     from stages import dpo as stage
 
     loaded = _params()
-    stage.run(loaded.seed, loaded.block.dpo, name, policy)
+    stage.run(loaded.seed, loaded.block.dpo, name, policy, steps)
 
 
 @app.command()

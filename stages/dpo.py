@@ -22,20 +22,22 @@ CURVE = {
 }
 
 
-def run(seed: int, settings: Dpo, name: str, policy: str) -> None:
-    """Write `data/models/<name>` and its training curve."""
+def run(seed: int, settings: Dpo, name: str, policy: str, steps: int = 0) -> None:
+    """Write `data/models/<name>` and its training curve; `steps` above 0 stops after so many, for a trial."""
     pairs = tables.read("pairs", paths.pairs(name))
     if not pairs.height:
         dropped = tables.read("dropped", paths.dropped(name))
         raise TsrError(f"{paths.pairs(name)}: no pairs left to train {name} on{funnel(dropped)}")
     prepare_torch()
-    log = fit(seed, settings, name, paths.model(policy), pairs)
+    log = fit(seed, settings, name, paths.model(policy), pairs, steps)
     from stages.training import write_curve
 
     write_curve(log, CURVE, paths.training_csv(name))
 
 
-def fit(seed: int, settings: Dpo, name: str, policy: Path, pairs: pl.DataFrame) -> list[dict[str, float]]:
+def fit(
+    seed: int, settings: Dpo, name: str, policy: Path, pairs: pl.DataFrame, steps: int = 0
+) -> list[dict[str, float]]:
     """Train a copy of `policy` on `pairs`, save it as `name`, and return the trainer's log.
 
     The seed comes from the run's seed, the policy's weights and the pairs, so equal work gives equal weights.
@@ -46,7 +48,7 @@ def fit(seed: int, settings: Dpo, name: str, policy: Path, pairs: pl.DataFrame) 
     from stages.training import CPU_ARGUMENTS, train
 
     ordered = pairs.sort("prompt_id")
-    steps = settings.epochs * -(-pairs.height // settings.batch_size)
+    total = steps or settings.epochs * -(-pairs.height // settings.batch_size)
     trainer = DPOTrainer(
         model=models.load_model(policy).train(),
         ref_model=models.load_model(policy),
@@ -58,6 +60,7 @@ def fit(seed: int, settings: Dpo, name: str, policy: Path, pairs: pl.DataFrame) 
             lr_scheduler_type="constant_with_warmup",
             warmup_steps=settings.warmup_steps,
             num_train_epochs=settings.epochs,
+            max_steps=steps or -1,
             per_device_train_batch_size=settings.batch_size,
             max_grad_norm=settings.max_grad_norm,
             max_length=None,
@@ -66,7 +69,7 @@ def fit(seed: int, settings: Dpo, name: str, policy: Path, pairs: pl.DataFrame) 
             **CPU_ARGUMENTS,
         ),
     )
-    with progress(f"dpo {name}", steps, "steps") as advance:
+    with progress(f"dpo {name}", total, "steps") as advance:
         train(trainer, advance)
     models.save(trainer.model, models.load_tokenizer(policy), paths.model(name))
     return list(trainer.state.log_history)
