@@ -89,8 +89,9 @@ def evaluation_json(name: str) -> Path:
 
 
 def training_csv(name: str) -> Path:
-    """Return the path of one training's curves."""
-    return REPORTS / "training" / f"{checked(name)}.csv"
+    """Return the path of one training's curves; those on imported pairs lie beside the pairs."""
+    home = REPORTS if data() == Path("data") else data()
+    return home / "training" / f"{checked(name)}.csv"
 
 
 def metrics_json(name: str) -> Path:
