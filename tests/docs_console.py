@@ -1,9 +1,9 @@
 """The commands of a docs page: `python tests/docs_console.py docs/importing.md` runs them and writes what they print.
 
-A command is a line that begins with `$ ` in a ```console block, with the lines that end in a backslash. A ```yaml or
-```python block whose first line is a comment with a file's name is that file. All blocks of a page run in their order,
-in one checkout of the project, without its data; `$TSR_REAL_DATA` is the folder of real data, and a page that names it
-is left alone where there is none.
+A command is a line that begins with `$ ` in a ```console block, with the lines that end in a backslash. A ```yaml,
+```python or ```sql block whose first line is a comment with a file's name is that file. All blocks of a page run in their
+order, in one checkout of the project, without its data; `$TSR_REAL_DATA` is the folder of real data, and a page that
+names it is left alone where there is none.
 """
 
 import os
@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 REAL = Path(os.environ.get("TSR_REAL_DATA", ROOT / "../shared/data"))
 BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)
 PROGRESS = re.compile(r"import: (read|write): ")
-NAMED = re.compile(r"```(?:yaml|python)\n# (\S+)\n(.*?)```", re.DOTALL)
+NAMED = re.compile(r"```(?:yaml|python|sql)\n(?:#|--) (\S+\.\w+)\n(.*?)```", re.DOTALL)
 COMMAND = re.compile(r"^\$ ((?:.*\\\n)*.*)\n", re.MULTILINE)
 
 
