@@ -1,9 +1,9 @@
 """The commands of a docs page: `python tests/docs_console.py docs/importing.md` runs them and writes what they print.
 
 A command is a line that begins with `$ ` in a ```console block, with the lines that end in a backslash. A ```yaml,
-```python or ```sql block whose first line is a comment with a file's name is that file. All blocks of a page run in their
-order, in one checkout of the project, without its data; `$TSR_REAL_DATA` is the folder of real data, and a page that
-names it is left alone where there is none.
+```python or ```sql block whose first line is a comment with a file's name is that file. All blocks of a page run in
+their order, in one checkout of the project, without its data; `$TSR_REAL_DATA` is the folder of real data, and a page
+that names it is left alone where there is none.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""The strategy that docs/strategies.md writes: it is what it says, and `tsr pair` takes it."""
+"""The strategies that README and docs/strategies.md write: they are what is said, and `tsr pair` takes them."""
 
 import re
 import shutil
@@ -14,6 +14,7 @@ from stages.errors import TsrError
 from stages.params import Arms, Pair
 
 PAGE = (Path(__file__).parents[1] / "docs" / "strategies.md").read_text()
+README = (Path(__file__).parents[1] / "README.md").read_text()
 WRITTEN = re.findall(r"```sql\n(.*?)```", PAGE, re.DOTALL)[0]
 PARAMS = yaml.safe_load(re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)[0])
 
@@ -47,6 +48,21 @@ def test_it_chooses_as_the_page_says(mine: Path) -> None:
     settings = Pair(min_gap=0.0, parameters={"words": 2})
     pairs, _ = pair.make_pairs(settings, "m", str(mine), prompts(["p"]), candidates(given))
     assert pairs.select("strategy", "chosen_id", "rejected_id").rows() == [("near_best", "f", "b")]
+
+
+def test_that_of_the_readme_chooses_as_it_says(mine: Path) -> None:
+    mine.write_text(re.findall(r"```sql\n(.*?)```", README, re.DOTALL)[0])
+    given = [
+        {"prompt": "p", "role": "own", "id": "a", "score": 4},
+        {"prompt": "p", "role": "own", "id": "b", "score": 2},
+        {"prompt": "p", "role": "anchor", "id": "m", "score": 5},
+        {"prompt": "q", "role": "own", "id": "c", "score": 3},
+    ]
+    pairs, dropped = pair.make_pairs(
+        Pair(min_gap=0.0, parameters={}), "m", str(mine), prompts(["p", "q"]), candidates(given)
+    )
+    assert pairs.select("chosen_id", "rejected_id").rows() == [("m", "b")]
+    assert dropped.select("prompt_id", "reason").rows() == [("q", "missing_side")]
 
 
 def test_params_name_it_and_the_stage_runs_it(mine: Path) -> None:
