@@ -47,9 +47,7 @@ def run(params: Params, *, partial: bool = False) -> None:
     for line in wrong:
         print(line, file=sys.stderr)
     if wrong:
-        mend = (
-            "to restore an output, delete it and run `dvc checkout`, `dvc pull` or `dvc repro`: the first that has it"
-        )
+        mend = "to restore one, delete it and run `dvc pull`; where no remote has it, `dvc checkout` or `dvc repro`"
         raise TsrError(f"verify: {len(wrong)} things are wrong; {mend}")
     here, all_of_them = sum(out.path.exists() for out in outputs), len(outputs)
     if here == all_of_them and not absent:
