@@ -34,7 +34,7 @@ def targets(plan: dict[str, Any], arm: str = "", *, models: bool = False) -> lis
 
 def _of_round(name: str, row: dict[str, Any]) -> list[str]:
     answers = [f"{row[role]}.{row['split']}" for role in ROLES]
-    judged = [f"{row['judge']}.{answer}" for answer in answers]
+    judged = [f"{judge}.{answer}" for judge in (row["judge"], row["second"]) for answer in answers]
     found = [f"generate@{answer}" for answer in answers]
     found += [f"{stage}@{key}" for stage in ("judge", "score") for key in judged]
     return [*found, f"pair@{name}", f"measure@{name}"]

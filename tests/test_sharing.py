@@ -88,6 +88,9 @@ def test_targets_of_an_arm_are_what_its_pairs_rest_on() -> None:
         "sft",
         *(f"dpo@{n}" for n in ("sr-1", "tsr-1", "tsr-f2", "tsr-2")),
     }
+    learns = PLAN["learns"] | {"tsr-2": PLAN["learns"]["tsr-2"] | {"second": "J"}}
+    beside = {f"{stage}@J.{answer}" for stage in ("judge", "score") for answer in ("tsr-1.r1", "M0.r1", "tsr-f2.r1")}
+    assert set(targets(PLAN | {"learns": learns}, "tsr")) - set(found) == beside
     with pytest.raises(TsrError, match=r"arm 'spin' is not planned; there are: sr, tsr, past_only, future_only"):
         targets(PLAN, "spin")
 
