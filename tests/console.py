@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)
 MARK = "\x1e"
-PROGRESS = re.compile(r"^[\w -]+: \d+/\d+ \w+ in .*\n", re.MULTILINE)
+PROGRESS = re.compile(r"^[\w :-]+: \d+/\d+ \w+ in .*\n", re.MULTILINE)
 GIT = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_COUNT": "2"}
 GIT |= {"GIT_CONFIG_KEY_0": "user.name", "GIT_CONFIG_VALUE_0": "t"}
 GIT |= {"GIT_CONFIG_KEY_1": "user.email", "GIT_CONFIG_VALUE_1": "t@example.invalid"}
@@ -47,16 +47,13 @@ def session(typed: list[str], home: Path, **env: str) -> list[tuple[int, str]]:
 
 
 def scene(home: Path, finished: Path) -> None:
-    """Lay out what sharing.md starts from: ~/tsr with a finished run, its git remote ~/tsr.git, an import in it."""
+    """Lay out what sharing.md starts from: ~/tsr with a finished run, its git remote ~/tsr.git."""
     for command in (["clone", "-q", str(finished), "tsr"], ["clone", "-q", "--bare", "tsr", "tsr.git"]):
         subprocess.run(["git", *command], cwd=home, env=os.environ | GIT, check=True)
     here = home / "tsr"
     subprocess.run(["git", "remote", "set-url", "origin", str(home / "tsr.git")], cwd=here, check=True)
     shutil.copytree(finished / ".dvc/cache", here / ".dvc/cache")
     subprocess.run(["dvc", "checkout", "-q"], cwd=here, check=True)
-    for table in ("prompts/r0.parquet", "generations/M0/r0.parquet", "scores/M0/M0/r0.parquet"):
-        (here / "data/imported/chats" / table).parent.mkdir(parents=True)
-        shutil.copyfile(here / "data" / table, here / "data/imported/chats" / table)
 
 
 @contextmanager

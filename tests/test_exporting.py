@@ -342,3 +342,12 @@ def test_alpaca_eval_counts_what_it_leaves_out(run: Run, tmp_path: Path, capsys:
         with pytest.raises(TsrError, match=r"no response to write; no_response 3; several_messages 1"):
             alpaca_eval.export("M0", "r0", tmp_path / "none", sample=5, best="", replace=False)
     assert not (tmp_path / "none").exists()
+
+
+def test_what_alpaca_eval_gets_can_be_imported_again(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tsr("export", "M0", "--to", str(tmp_path / "out"), "--format", "alpaca_eval", "--split", "r0")
+    answers = tables.read("generations", paths.generations("M0", "r0")).filter(pl.col("sample_id") == 0)
+    monkeypatch.chdir(tmp_path)
+    tsr("import", "back", "out/model_outputs.json", "--mapping", "alpaca_eval")
+    again = pl.read_parquet("data/imported/back/generations/M0/*.parquet")
+    assert set(again["prompt_id", "response"].iter_rows()) == set(answers["prompt_id", "response"].iter_rows())

@@ -144,6 +144,9 @@ def test_another_strategy_runs_pair_and_nothing_before_it(team: Team) -> None:
 
 def test_an_imported_dataset_is_versioned_pushed_and_pulled(team: Team) -> None:
     chats = "data/imported/chats"
+    for table in ("prompts/r0.parquet", "generations/M0/r0.parquet", "scores/M0/M0/r0.parquet"):
+        (team.home / "tsr" / chats / table).parent.mkdir(parents=True)
+        shutil.copyfile(team.home / "tsr/data" / table, team.home / "tsr" / chats / table)
     team.type("cd tsr", f"dvc add -q {chats}", f"git add {chats}.dvc", "git commit -qm chats", "git push -q")
     assert team.type("cd tsr", "git status --porcelain -uall") == ""
     team.type("cd tsr", f"dvc push -q {chats}.dvc")
