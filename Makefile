@@ -3,7 +3,7 @@
 # make test-all  the slow tests too, those with vLLM in an environment of its own
 # make install-vllm  makes .venv-vllm: the pinned dependencies with vLLM for the CPU
 # make bench   what the default run and the engines cost: writes reports/benchmarks.json and the determinism table
-# make docs    fills in the outputs of the README's queries
+# make docs    fills in the outputs of the README's queries and of docs/sharing.md
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -60,6 +60,7 @@ test-all: lint types install-vllm
 
 docs: install
 	python tests/fill_readme.py
+	python tests/console.py docs/sharing.md
 
 bench: install install-vllm
 	python tests/bench.py

@@ -255,6 +255,48 @@ def show(pair_id: Annotated[str, typer.Argument(help="Id of a pair, or its first
 
 
 @app.command()
+def targets(
+    arm: Annotated[str, typer.Argument(help="Only what this arm rests on, e.g. tsr.")] = "",
+    models: Annotated[bool, typer.Option("--models", help="The weights too.")] = False,
+) -> None:
+    """Print what to name to `dvc push` or `dvc pull`: the tables without the weights, of all arms or of one."""
+    from stages import plan
+    from stages import targets as tool
+
+    typer.echo(" ".join(tool.targets(plan.read(), arm, models=models)))
+
+
+@app.command()
+def export(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Pairs files, e.g. tsr-2; or a model version.")],
+    to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="A new folder.")],
+    form: Annotated[str, typer.Option("--format", help="hf: Hugging Face dataset; alpaca_eval: model outputs.")] = "hf",
+    extra: Annotated[str, typer.Option("--with", help="hf: also prompts,generations,judgments,scores,dropped.")] = "",
+    licence: Annotated[
+        str, typer.Option("--license", help="hf: licence of the rows, as the Hub names it.")
+    ] = "unknown",
+    split: Annotated[str, typer.Option("--split", help="alpaca_eval: prompt split, e.g. eval.")] = "",
+    sample: Annotated[int, typer.Option("--sample", min=0, help="alpaca_eval: which sample of each prompt.")] = 0,
+    best: Annotated[str, typer.Option("--best", metavar="JUDGE", help="alpaca_eval: the best by this judge.")] = "",
+    replace: Annotated[bool, typer.Option("--replace", help="Put it in the place of an earlier export.")] = False,
+) -> None:
+    """Write pairs as a Hugging Face dataset folder, or responses as AlpacaEval's model_outputs.json."""
+    from stages.exporting import alpaca_eval, hugging_face
+
+    if form == "hf":
+        if split or best:
+            raise TsrError("export: --split and --best go with --format alpaca_eval")
+        listed = [table.strip() for table in extra.split(",") if table.strip()]
+        hugging_face.export(names, to, extra=listed, licence=licence, replace=replace)
+    elif form == "alpaca_eval":
+        if len(names) != 1 or not split or extra:
+            raise TsrError("export: --format alpaca_eval takes one model version and --split, and no --with")
+        alpaca_eval.export(names[0], split, to, sample=sample, best=best, replace=replace)
+    else:
+        raise TsrError(f"export: --format {form!r}: expected hf or alpaca_eval")
+
+
+@app.command()
 def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be freed.")] = False,
 ) -> None:

@@ -8,12 +8,14 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from stages.errors import TsrError
 
 LOCK_FILE = Path("dvc.lock")
+IMPORTED = Path("data/imported")
 
 
 @dataclass(frozen=True)
@@ -25,16 +27,50 @@ class Output:
     md5: str
 
 
-def outputs(path: Path = LOCK_FILE) -> Iterator[Output]:
-    """Yield every output in dvc.lock."""
+@dataclass(frozen=True)
+class Ran:
+    """One stage as dvc.lock records its last run: params as DVC names them, md5 of what it read, what it wrote."""
+
+    stage: str
+    params: dict[str, Any]
+    deps: dict[Path, str]
+    outs: list[Output]
+
+
+def ran(path: Path = LOCK_FILE) -> dict[str, Ran]:
+    """Return every stage in dvc.lock by its name."""
     if not path.exists():
         raise TsrError(f"{path}: no such file; run `dvc repro` first")
     try:
-        stages = yaml.safe_load(path.read_text())["stages"]
-        found = [Output(s, Path(o["path"]), o["md5"]) for s, entry in stages.items() for o in entry.get("outs", [])]
+        return {name: _ran(name, entry) for name, entry in yaml.safe_load(path.read_text())["stages"].items()}
     except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
         raise TsrError(f"{path}: not a lock file of DVC: {' '.join(str(error).split())}") from error
-    yield from found
+
+
+def _ran(name: str, entry: dict[str, Any]) -> Ran:
+    params = {key: value for values in entry.get("params", {}).values() for key, value in values.items()}
+    deps = {Path(dep["path"]): dep["md5"] for dep in entry.get("deps", [])}
+    return Ran(name, params, deps, [Output(name, Path(o["path"]), o["md5"]) for o in entry.get("outs", [])])
+
+
+def outputs(path: Path = LOCK_FILE) -> Iterator[Output]:
+    """Yield every output in dvc.lock."""
+    for stage in ran(path).values():
+        yield from stage.outs
+
+
+def added(folder: Path = IMPORTED) -> Iterator[Output]:
+    """Yield what `dvc add` and `dvc import` put under version in a folder, from its `.dvc` files.
+
+    An output whose hash is no md5, as of a bucket with versions of its own, is left to DVC.
+    """
+    for path in sorted(folder.glob("*.dvc")):
+        try:
+            outs = yaml.safe_load(path.read_text())["outs"]
+            found = [Output(str(path), folder / out["path"], out["md5"]) for out in outs if "md5" in out]
+        except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
+            raise TsrError(f"{path}: not a file of DVC: {' '.join(str(error).split())}") from error
+        yield from found
 
 
 def actual_md5(path: Path) -> str:

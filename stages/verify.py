@@ -4,7 +4,7 @@ Every check is a function that yields one line for each thing that is wrong.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import polars as pl
@@ -25,41 +25,56 @@ Row = dict[str, Any]
 def run(params: Params, *, partial: bool = False) -> None:
     """Print what is wrong, one line each; raise TsrError if anything is. `partial` lets outputs be absent."""
     planned = plan.check_agrees(params.arms, params.judge, params.block.judge.rubric)
-    wrong = list(check_hashes(planned, partial=partial))
+    outputs = [*planned_outputs(planned), *lockfile.added()]
+    wrong = list(check_hashes(outputs, partial=partial))
     checks = [
         *((check_generations, row) for row in planned["answers"].values()),
         *((check_evaluation, row) for row in planned["models"].values()),
         *((check_scores, row) for row in planned["judges"].values()),
         *((check_pairs, row | {"name": name}) for name, row in planned["learns"].items()),
     ]
+    absent = 0
     with progress("verify", len(checks), "tables") as advance:
         for check, row in checks:
             try:
                 wrong += check(params, row)
             except TsrError as error:
-                if not (partial and "no such file" in str(error)):
+                if partial and "no such file" in str(error):
+                    absent += 1
+                else:
                     wrong.append(str(error))
             advance()
     for line in wrong:
         print(line, file=sys.stderr)
     if wrong:
-        mend = "to restore an output, delete it and run `dvc checkout`, or `dvc repro` where no cache has it"
+        mend = "to restore one, delete it and run `dvc pull`; where no remote has it, `dvc checkout` or `dvc repro`"
         raise TsrError(f"verify: {len(wrong)} things are wrong; {mend}")
-    print(f"verify: all outputs match {lockfile.LOCK_FILE}, and {len(checks)} tables agree with each other")
+    here, all_of_them = sum(out.path.exists() for out in outputs), len(outputs)
+    if here == all_of_them and not absent:
+        print(f"verify: all outputs match {lockfile.LOCK_FILE}, and {len(checks)} tables agree with each other")
+        return
+    agree = f"{len(checks) - absent} of {len(checks)} tables have all that they rest on and agree with it"
+    print(f"verify: {here} of {all_of_them} outputs are here and match {lockfile.LOCK_FILE}; {agree}")
 
 
-def check_hashes(planned: dict[str, Any], *, partial: bool) -> Iterator[str]:
-    """Compare every planned output's bytes with dvc.lock; DVC keeps entries of removed rows there."""
+def planned_outputs(planned: dict[str, Any]) -> Iterator[lockfile.Output]:
+    """Yield the outputs of the plan's rows; DVC keeps entries of removed rows in dvc.lock."""
     rows = {key for table in ("answers", "judges", "learns", "models") for key in planned[table]}
     for out in lockfile.outputs():
         _, _, key = out.stage.partition("@")
-        if key and key not in rows:
-            continue
+        if not key or key in rows:
+            yield out
+
+
+def check_hashes(outputs: Iterable[lockfile.Output], *, partial: bool) -> Iterator[str]:
+    """Compare the bytes of outputs with what dvc.lock, or a `.dvc` file, says of them."""
+    for out in outputs:
+        source = out.stage if out.stage.endswith(".dvc") else lockfile.LOCK_FILE
         if not out.path.exists():
             if not partial:
-                yield f"{out.path}: absent; {lockfile.LOCK_FILE} has it from stage {out.stage}"
+                yield f"{out.path}: absent; {source} has it{'' if source == out.stage else f' from stage {out.stage}'}"
         elif (actual := lockfile.actual_md5(out.path)) != out.md5:
-            yield f"{out.path}: md5 {actual}; {lockfile.LOCK_FILE} says {out.md5}"
+            yield f"{out.path}: md5 {actual}; {source} says {out.md5}"
 
 
 def check_generations(params: Params, row: Row) -> Iterator[str]:

@@ -9,6 +9,7 @@ import pytest
 
 if TYPE_CHECKING:
     from small_run import Run
+    from tiny_project import Project
 
 os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "TQDM_DISABLE": "1"}
 
@@ -54,3 +55,14 @@ def run(finished: "tuple[Run, Path]", monkeypatch: pytest.MonkeyPatch) -> "Run":
     """The small run, with its folder as the current one."""
     monkeypatch.chdir(finished[1])
     return finished[0]
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory: pytest.TempPathFactory) -> "Project":
+    """A copy of the repository with tiny params, after `dvc repro`; what a test changes, it puts back."""
+    from tiny_project import Project
+
+    made = Project(tmp_path_factory.mktemp("tiny"))
+    made.run("dvc", "repro", "-q")
+    made.commit()
+    return made

@@ -5,7 +5,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from test_end_to_end import Project
+from tiny_project import Project
 
 pytestmark = [pytest.mark.slow, pytest.mark.vllm]
 

@@ -130,4 +130,4 @@ def test_a_foreign_lock_file_is_one_line(tmp_path: Path, monkeypatch: pytest.Mon
     for text in ("stages: [1]", "[", "a: b", "stages: {x: {outs: [{path: p}]}}"):
         Path("dvc.lock").write_text(text)
         with pytest.raises(TsrError, match=r"^dvc\.lock: not a lock file of DVC: .*$"):
-            list(verify.check_hashes(PLAN, partial=False))
+            list(verify.planned_outputs(PLAN))

@@ -1,0 +1,1 @@
+"""Tables in the forms that others read: a Hugging Face dataset folder, AlpacaEval's model outputs."""
