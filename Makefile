@@ -61,6 +61,8 @@ test-all: lint types install-vllm
 docs: install
 	python tests/fill_readme.py
 	python tests/console.py docs/sharing.md
+	python tests/console.py docs/importing.md
+	python tests/console.py docs/walkthrough.md
 
 bench: install install-vllm
 	python tests/bench.py

@@ -70,7 +70,7 @@ def plan(
         plan.check_agrees(loaded.arms, loaded.judge, loaded.block.judge.rubric)
         return
     built = plan.build(loaded.arms, loaded.judge, loaded.block.judge.rubric)
-    plan.check_judge(loaded.judge)
+    plan.check_judges(built)
     plan.write(built)
     counts = f"{len(built.answers())} answers, {len(built.judges())} judgments, {len(built.learns)} trainings"
     typer.echo(f"{plan.PLAN_FILE}: {counts}")

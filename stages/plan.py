@@ -20,7 +20,7 @@ from stages.paths import ROLES
 
 PLAN_FILE = Path("stages/plan.yaml")
 FIRST = "M0"
-JUDGES = (".judge", ".second")  # columns that may name a model that the plan does not train
+JUDGES = (".judge", ".second")  # columns that may name a model that the plan does not train, here or not
 SELF = "self"  # as `judge` in params.yaml: every model version judges for its own next step
 _HEADER = "# Written by `tsr plan` from arms, judge and rubric in params.yaml. Change those, not this.\n"
 # arm -> (prefix of its model versions, uses the past, uses the future)
@@ -156,10 +156,16 @@ def _round(plan: Plan, arm: _Arm, number: int, policy: str) -> str:
     return plan.learn(name, row(arm.strategy or "future_guided", ahead, arm.second))
 
 
-def check_judge(judge: str) -> None:
-    """Raise TsrError for a judge that is neither of the plan's nor a model folder."""
-    if judge not in (SELF, FIRST) and not paths.model(judge).is_dir():
-        raise TsrError(f"params.yaml: judge: no folder {paths.model(judge)}; put a model there, or its endpoint.json")
+def check_judges(plan: Plan) -> None:
+    """Raise TsrError for a judge that is neither of the plan's nor a model folder.
+
+    Whoever writes the plan needs it; one who only has the tables does not.
+    """
+    for judge in {name for row in plan.learns.values() for name in (row.judge, row.second)} - {FIRST, *plan.learns}:
+        if not paths.model(judge).is_dir():
+            raise TsrError(
+                f"params.yaml: judge: no folder {paths.model(judge)}; put a model there, or its endpoint.json"
+            )
 
 
 def dumps(plan: Plan) -> str:
@@ -197,10 +203,9 @@ def read(path: Path = PLAN_FILE) -> dict[str, Any]:
     for where, model in _mentioned(plan):
         if model in {FIRST, *plan["learns"]}:
             continue
-        if not (where.endswith(JUDGES) and isinstance(model, str) and paths.model(model).is_dir()):
+        if not (where.endswith(JUDGES) and isinstance(model, str)):
             known = ", ".join([FIRST, *plan["learns"]])
-            judge = "; or put a model folder into data/models" if where.endswith(JUDGES) else ""
-            raise TsrError(f"{path}: {where}: nobody trains {model!r}; there are: {known}{judge}")
+            raise TsrError(f"{path}: {where}: nobody trains {model!r}; there are: {known}")
     return plan
 
 

@@ -1,6 +1,8 @@
 """The console blocks of a page as one session: commands in order in one shell, with their output.
 
-`python tests/console.py docs/sharing.md` fills in the outputs, from the tables of this checkout.
+`python tests/console.py docs/sharing.md` fills in the outputs. A page that names `$TSR_REAL_DATA`, the folder of real
+data, runs in a checkout without tables; any other one on a copy of this checkout's. A ```yaml, ```python or ```sql
+block whose first line is a comment with a file's name is that file.
 """
 
 import os
@@ -15,8 +17,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)
+COMMAND = re.compile(r"^\$ ((?:.*\\\n)*.*)$", re.MULTILINE)  # with the lines that end in a backslash
+NAMED = re.compile(r"```(?:yaml|python|sql)\n(?:#|--) (\S+\.\w+)\n(.*?)```", re.DOTALL)
+REAL = Path(os.environ.get("TSR_REAL_DATA", ROOT / "../shared/data"))
 MARK = "\x1e"
-PROGRESS = re.compile(r"^[\w :-]+: \d+/\d+ \w+ in .*\n", re.MULTILINE)
+PROGRESS = re.compile(r"^[\w :-]+: \d+/\d+ \w+[ ,].*\n", re.MULTILINE)
 GIT = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_COUNT": "2"}
 GIT |= {"GIT_CONFIG_KEY_0": "user.name", "GIT_CONFIG_VALUE_0": "t"}
 GIT |= {"GIT_CONFIG_KEY_1": "user.email", "GIT_CONFIG_VALUE_1": "t@example.invalid"}
@@ -24,18 +29,18 @@ GIT |= {"GIT_CONFIG_KEY_1": "user.email", "GIT_CONFIG_VALUE_1": "t@example.inval
 
 def commands(page: Path) -> list[str]:
     """Return what stands behind `$` in the console blocks of a page."""
-    return [line[2:] for block in BLOCK.findall(page.read_text()) for line in block.splitlines() if line[:2] == "$ "]
+    return [command for block in BLOCK.findall(page.read_text()) for command in COMMAND.findall(block)]
 
 
-def session(typed: list[str], home: Path, **env: str) -> list[tuple[int, str]]:
-    """Run commands in one shell that starts in `home`; return the exit status and the output of each.
+def session(typed: list[str], home: Path, start: str = ".", **env: str) -> list[tuple[int, str]]:
+    """Run commands in one shell that starts in a folder of `home`; return the exit status and the output of each.
 
     `tsr` runs the code of the folder that the shell is in, as it does where each clone has its environment.
     """
     script = "".join(f"{command}\nprintf '{MARK}%s{MARK}' $?\n" for command in typed)
     told = subprocess.run(
         ["bash", "-c", script],
-        cwd=home,
+        cwd=home / start,
         env=os.environ | GIT | {"HOME": str(home), "PYTHONPATH": ".", "OMP_NUM_THREADS": "1"} | env,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -79,25 +84,53 @@ def bucket(name: str) -> Iterator[dict[str, str]]:
         server.stop()
 
 
-def fill(page: Path, finished: Path) -> None:
-    """Write the output of every command below it. Raises SystemExit for one that fails."""
-    with tempfile.TemporaryDirectory() as folder, bucket("team-tables") as env:
-        home = Path(folder)
-        scene(home, finished)
-        typed = commands(page)
-        ran = session(typed, home, **env)
-        for command, (status, output) in zip(typed, ran, strict=True):
-            if status:
-                sys.exit(f"{command}: exit status {status}\n{output}")
-        outputs = iter([output.replace(str(home), "~").strip() for _, output in ran])
+def checkout(home: Path) -> None:
+    """Lay out what a page on real data starts from: ~/tsr as git would have it, without any output of DVC."""
+    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, check=True, capture_output=True)
+    for name in listed.stdout.decode().splitlines():
+        if (ROOT / name).is_file():
+            (home / "tsr" / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, home / "tsr" / name)
+    for words in (["init", "-q", "-b", "main"], ["add", "-A"], ["commit", "-q", "-m", "A checkout"]):
+        subprocess.run(["git", *words], cwd=home / "tsr", env=os.environ | GIT, check=True)
 
-    def filled(match: re.Match[str]) -> str:
-        lines = [line for line in match[1].splitlines() if line[:2] == "$ "]
-        shown = [part for line in lines for part in (line, next(outputs)) if part]
+
+def ran(page: Path, home: Path, finished: Path) -> list[tuple[int, str]]:
+    """Run a page's commands in `home`; return the exit status and the output of each."""
+    text = page.read_text()
+    if "$TSR_REAL_DATA" in text:
+        checkout(home)
+        for name, content in NAMED.findall(text):
+            (home / "tsr" / name).write_text(content)
+        return session(commands(page), home, "tsr", TSR_REAL_DATA=str(REAL.resolve()))
+    with bucket("team-tables") as env:
+        scene(home, finished)
+        return session(commands(page), home, **env)
+
+
+def filled(page: Path, home: Path, finished: Path) -> str:
+    """Return a page with the output of every command below it. Raises SystemExit for one that fails."""
+    done = ran(page, home, finished)
+    for command, (status, output) in zip(commands(page), done, strict=True):
+        if status:
+            sys.exit(f"{command}: exit status {status}\n{output}")
+    outputs = iter([output.replace(str(home), "~").rstrip() for _, output in done])
+
+    def block(match: re.Match[str]) -> str:
+        shown = [part for command in COMMAND.findall(match[1]) for part in (f"$ {command}", next(outputs)) if part]
         return "```console\n" + "\n".join(shown) + "\n```"
 
-    page.write_text(BLOCK.sub(filled, page.read_text()))
+    return BLOCK.sub(block, page.read_text())
+
+
+def main(page: Path, finished: Path) -> None:
+    """Fill in a page, unless it needs real data and there is none."""
+    if "$TSR_REAL_DATA" in page.read_text() and not REAL.is_dir():
+        print(f"{page}: left alone, for there is no folder of real data; TSR_REAL_DATA names one")
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        page.write_text(filled(page, Path(folder), finished))
 
 
 if __name__ == "__main__":
-    fill(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else ROOT)
+    main(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else ROOT)

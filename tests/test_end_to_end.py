@@ -9,7 +9,7 @@ import pytest
 import yaml
 from tiny_project import ROOT, Project
 
-OWN_CHECKOUT = {"importing.md", "sharing.md", "walkthrough.md"}  # docs_console.py and console.py run these pages
+OWN_CHECKOUT = {"importing.md", "sharing.md", "walkthrough.md"}  # console.py runs these pages
 
 
 def documented_commands() -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 import pytest
 import yaml
-from docs_console import make_folder, ran
+from console import REAL, filled
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -26,7 +26,6 @@ from stages.importing.names import safe_name
 from stages.importing.run import run
 
 ROOT = Path(__file__).parents[1]
-REAL = Path(os.environ.get("TSR_REAL_DATA", ROOT / "../shared/data"))
 real_data = pytest.mark.skipif(not REAL.is_dir(), reason=f"no real data in {REAL}; TSR_REAL_DATA names another folder")
 Rows = list[dict[str, Any]]
 
@@ -468,9 +467,10 @@ def test_openai_batch() -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not REAL.is_dir(), reason="no folder of real data; TSR_REAL_DATA names one")
-def test_the_docs_say_what_the_commands_say() -> None:
-    page = (ROOT / "docs/importing.md").read_text()
-    assert page == ran(page, make_folder(Path()))
+@pytest.mark.parametrize("name", ["importing", "walkthrough"])
+def test_the_docs_say_what_the_commands_say(name: str, tmp_path: Path) -> None:
+    page = ROOT / "docs" / f"{name}.md"
+    assert filled(page, tmp_path, ROOT) == page.read_text()
 
 
 def test_the_docs_name_every_mapping_and_every_kind_of_dirt() -> None:

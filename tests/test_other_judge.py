@@ -42,7 +42,7 @@ def test_what_cannot_judge_is_refused(judge: str) -> None:
 def test_a_plan_with_a_judge_that_is_nowhere_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(TsrError, match=r"judge: no folder data/models/gpt5; put a model there, or its endpoint\.json"):
-        plan.check_judge("gpt5")
+        plan.check_judges(plan.build(ALL, "gpt5"))
 
 
 @pytest.mark.parametrize("judge", ["sr-1", "tsr-f1", "fut-2"])
@@ -51,13 +51,10 @@ def test_a_judge_that_the_plan_trains_is_refused(judge: str) -> None:
         plan.build(ALL, judge)
 
 
-def test_a_judge_that_is_nowhere_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plan_can_be_read_without_the_judges_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("stages").mkdir()
     plan.write(plan.build(ALL, "auto-j"))
-    with pytest.raises(TsrError, match=r"judges\.auto-j\.M0\.r0\.judge: nobody trains 'auto-j'"):
-        plan.check_agrees(ALL, "auto-j", "micro")
-    paths.model("auto-j").mkdir(parents=True)
     assert plan.check_agrees(ALL, "auto-j", "micro")
     with pytest.raises(TsrError, match="does not match arms, judge and rubric"):
         plan.check_agrees(ALL, "self", "micro")
