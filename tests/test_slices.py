@@ -44,7 +44,7 @@ def test_slices_give_what_the_whole_gives(
     files: tuple[Path, Path], rows: int, cores: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("stages.score.slices", partial(slices, rows=rows))
-    monkeypatch.setattr("stages.slices._cores", lambda: cores)
+    monkeypatch.setattr("stages.slices.cores", lambda: cores)
     whole = score(READING, "J", *(pl.read_parquet(path) for path in files)).sort("generation_id")
     assert whole["score_std"].n_unique() > 3
     assert set(whole["parse_status"]) == {"ok", "partial", "no_votes"}
@@ -120,7 +120,7 @@ def test_a_broken_file_is_one_line(files: tuple[Path, Path], which: int, cut: in
 
 
 def test_work_runs_side_by_side_and_comes_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stages.slices._cores", lambda: 2)
+    monkeypatch.setattr("stages.slices.cores", lambda: 2)
     both = threading.Barrier(2, timeout=10)
 
     def work(part: Slice) -> str:

@@ -14,28 +14,31 @@ create or replace temp macro white() as
     '[\t-\r\x1c-\x20\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}]*';
 create or replace temp macro any_number() as '-?[0-9]+(?:[.,][0-9]+)?';
 
-create or replace temp macro line_of(number) as replace(
-    '(?:#{1,6}|[-+])?~(?:(?:[Ff]inal|[Tt]otal|[Oo]verall)~)?(?:[Ss]core|SCORE)~:~' || number
+create or replace temp macro line() as replace(
+    '(?:#{1,6}|[-+])?~(?:(?:[Ff]inal|[Tt]otal|[Oo]verall)~)?(?:[Ss]core|SCORE)~:~' || any_number()
         || '~(?:(?:/|out of)~5(?:[.,]0)?~)?(?:points?~)?\.?~',
     '~', loose()
 );
--- Patterns end at the reply's end, so that a long reply is read from there.
-create or replace temp macro at_the_end(lines) as '(?:\A|' || line_end() || ')' || white() || lines || white() || '\z';
-create or replace temp macro another_line() as line_of(any_number()) || line_end() || white();
 
-create or replace temp macro last_score(raw) as
-    try_cast(regexp_extract(raw, at_the_end(line_of('(-?[0-9]+)(?:[.,]0+)?')), 1) as double);
+-- The score lines at the end of a reply, null where there is none. The pattern is bound to the end and nothing is taken
+-- out of it, so that a long reply is read from its end.
+create or replace temp macro last_lines(raw) as nullif(regexp_extract(
+    raw,
+    '(?:\A|' || line_end() || ')' || white()
+        || '(?:' || line() || line_end() || white() || ')*' || line() || white() || '\z'
+), '');
 
-create or replace temp macro scores_at_the_end(raw) as list_distinct(list_transform(
-    regexp_extract_all(
-        regexp_extract(raw, at_the_end('((?:' || another_line() || ')*' || line_of(any_number()) || ')'), 1),
-        ':' || loose() || '(' || any_number() || ')',
-        1
+create or replace temp macro whole(number) as case when number = trunc(number) then number end;
+create or replace temp macro agreed(lines) as list_reduce(
+    list_transform(
+        regexp_extract_all(lines, ':' || loose() || '(' || any_number() || ')', 1),
+        lambda number: whole(try_cast(replace(number, ',', '.') as double))
     ),
-    lambda number: coalesce(try_cast(replace(number, ',', '.') as double), 'infinity'::double)
-));
+    lambda one, other: case when one = other then one end
+);
 
-create or replace temp macro parse(raw) as case
-    when not regexp_matches(raw, at_the_end(another_line() || line_of(any_number()))) then last_score(raw)
-    when len(scores_at_the_end(raw)) = 1 then last_score(raw)
-end;
+-- One line with a plain number, as nearly all replies end: what `agreed` would say of it, sooner.
+create or replace temp macro plain(lines) as
+    try_cast(regexp_extract(lines, '\A[^:]*:[^-0-9:]*([0-9]+)(?:[^0-9.,:][^.,:]*)?\.?[^0-9.,:]*\z', 1) as double);
+
+create or replace temp macro parse(raw) as coalesce(plain(last_lines(raw)), agreed(last_lines(raw)));
