@@ -1,5 +1,6 @@
-"""Run a SQL file on frames with bound parameters. No SQL text is ever built from values."""
+"""Run a SQL file on frames or files with bound parameters. No SQL text is ever built from values."""
 
+import glob
 import re
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,6 @@ def run_file(
     Only the values that the file names are bound, so a strategy need not use them all.
     Raises TsrError naming the file and, where DuckDB says it, the line.
     """
-    if not path.exists():
-        raise TsrError(
-            f"{path}: no such SQL file; there are: {', '.join(sorted(p.stem for p in path.parent.glob('*.sql')))}"
-        )
     for name, rows in frames.items():
         connection.register(name, rows.to_arrow())
     return run_query(connection, path, values)
@@ -41,14 +38,45 @@ def run_query(connection: duckdb.DuckDBPyConnection, path: Path, values: dict[st
 
     Raises TsrError as `run_file` does.
     """
+    text, bound = _bound(path, values)
+    try:
+        return fetch(connection, text, bound)
+    except duckdb.Error as error:
+        raise TsrError(f"{path}{complaint(error, where=True)}") from error
+
+
+def keep_query(connection: duckdb.DuckDBPyConnection, name: str, path: Path, values: dict[str, Any]) -> None:
+    """Make the result of the query in `path` the temporary table `name` of the connection; else as `run_query`."""
+    text, bound = _bound(path, values)
+    try:
+        connection.execute(f"create or replace temp table {name} as {text}", bound)
+    except duckdb.Error as error:
+        raise TsrError(f"{path}{complaint(error, where=True)}") from error
+
+
+def view_file(
+    connection: duckdb.DuckDBPyConnection, name: str, path: Path, column: str, low: str = "", high: str | None = None
+) -> None:
+    """Make the rows of a Parquet file with low <= column < high the view `name` of the connection; none is read yet."""
+    rows = connection.read_parquet(glob.escape(str(path)), hive_partitioning=False)
+    if low:
+        rows = rows.filter(duckdb.ColumnExpression(column) >= duckdb.ConstantExpression(low))
+    if high is not None:
+        rows = rows.filter(duckdb.ColumnExpression(column) < duckdb.ConstantExpression(high))
+    rows.create_view(name, replace=True)
+
+
+def _bound(path: Path, values: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return a file's text, and of the values those that it names."""
+    if not path.exists():
+        raise TsrError(
+            f"{path}: no such SQL file; there are: {', '.join(sorted(p.stem for p in path.parent.glob('*.sql')))}"
+        )
     text = path.read_text()
     named = set(re.findall(r"\$(\w+)", re.sub(r"--.*", "", text)))
     if missing := named - set(values):
         raise TsrError(f"{path}: no value for parameter ${sorted(missing)[0]}; there are: {', '.join(sorted(values))}")
-    try:
-        return fetch(connection, text, {k: values[k] for k in named})
-    except duckdb.Error as error:
-        raise TsrError(f"{path}{complaint(error, where=True)}") from error
+    return text, {k: values[k] for k in named}
 
 
 def fetch(connection: duckdb.DuckDBPyConnection, text: str, values: dict[str, Any]) -> pl.DataFrame:

@@ -5,13 +5,14 @@ Tables are written sorted by their key, with pinned writer settings, beside the 
 renamed: equal content has an equal hash, and a crash leaves no half file.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import yaml
+from polars.io.plugins import register_io_source
 
 from stages.errors import TsrError
 from stages.files import replacing
@@ -61,25 +62,60 @@ def write(table: str, data: pl.DataFrame, path: Path) -> None:
 
     Raises TsrError naming file, column, row key and reason; nothing is written then.
     """
-    checked = validate(table, data, path).sort(contract(table)["key"])
+    write_parts(table, [data], path)
+
+
+def write_parts(table: str, parts: Iterable[pl.DataFrame], path: Path) -> None:
+    """Write a table that is larger than memory: `parts` follow each other by key. The bytes are those of `write`.
+
+    A part is validated and sorted when its turn comes; raises TsrError as `write` does, also where a part's keys do
+    not all lie above those of the part before.
+    """
+
+    def checked(*_: Any) -> Iterator[pl.DataFrame]:
+        last: tuple[Any, ...] | None = None
+        key = contract(table)["key"]
+        for part in parts:
+            ordered = _sorted(validate(table, part, path), key)
+            if ordered.height and last is not None and ordered.select(key).row(0) <= last:
+                raise TsrError(
+                    f"{path}: {_key(ordered, key)} comes after {last}; expected parts in the order of their keys"
+                )
+            last = ordered.select(key).row(-1) if ordered.height else last
+            yield ordered
+
     with replacing(path) as beside:
         try:
-            checked.write_parquet(
+            register_io_source(checked, schema=schema(table)).sink_parquet(
                 beside, compression="zstd", compression_level=3, statistics=True, row_group_size=100_000
             )
         except pl.exceptions.PolarsError as error:  # polars wraps what the system says of a full disk
             raise TsrError(f"{path}: cannot be written: {str(error).splitlines()[0]}") from error
 
 
+def check_file(table: str, path: Path) -> None:
+    """Check that a file has the columns of a table, without reading its rows. Raises TsrError as `read` does."""
+    _check_columns(table, _loaded(table, path, 0), path)
+
+
+def head(table: str, path: Path) -> pl.DataFrame:
+    """Return the first row of a table, or none where it is empty. Raises TsrError as `check_file` does."""
+    return _loaded(table, path, 1)
+
+
 def read(table: str, path: Path) -> pl.DataFrame:
     """Read and validate a table. Raises TsrError for a missing, broken or foreign file."""
+    return validate(table, _loaded(table, path), path)
+
+
+def _loaded(table: str, path: Path, rows: int | None = None) -> pl.DataFrame:
+    """Return a file's first `rows` rows, or all, unchecked."""
     if not path.is_file():
         raise TsrError(f"{path}: no such file; expected a table of {table}")
     try:
-        data = pl.read_parquet(path, hive_partitioning=False)
+        return pl.read_parquet(path, n_rows=rows, hive_partitioning=False)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise TsrError(f"{path}: not a readable Parquet file: {str(error).splitlines()[0]}") from error
-    return validate(table, data, path)
 
 
 def validate(table: str, data: pl.DataFrame, where: Path | str) -> pl.DataFrame:
@@ -124,6 +160,15 @@ def _check_unique(table: str, data: pl.DataFrame, key: list[str], where: Path | 
     if twice.height:
         share = f"{twice.height} rows share their {'+'.join(key)}, first {_key(twice, key)}"
         raise TsrError(f"{where}: {share}; expected {contract(table)['grain']}")
+
+
+def _sorted(data: pl.DataFrame, key: list[str]) -> pl.DataFrame:
+    """Return `data` sorted by `key`; to look first is cheaper than to sort what is sorted."""
+    falls = pl.lit(value=False)
+    for column in map(pl.col, reversed(key)):
+        before = column.shift()
+        falls = (column < before) | ((column == before) & falls)
+    return data.sort(key) if data.select(falls.any()).item() else data
 
 
 def _refuse(table: str, data: pl.DataFrame, offence: pl.Expr, column: str, reason: str, where: Path | str) -> None:

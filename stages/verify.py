@@ -15,7 +15,7 @@ from stages.errors import TsrError
 from stages.evaluate import fixed_ways
 from stages.pair import make_pairs
 from stages.params import Params
-from stages.parsing import Reading, load_parser
+from stages.parsing import Reading
 from stages.progress import progress
 from stages.score import check_votes, score
 
@@ -115,7 +115,7 @@ def check_scores(params: Params, row: Row) -> Iterator[str]:
     judgments = tables.read("judgments", paths.judgments(*where))
     settings = params.block.judge
     check_votes(settings.way, settings.votes, generations, judgments, str(paths.judgments(*where)))
-    reading = Reading(load_parser(settings.rubric), params.block.score.least_mass)
+    reading = Reading(settings.rubric, params.block.score.least_mass)
     again = score(reading, row["judge"], generations, judgments)
     kept = tables.read("scores", paths.scores(*where))
     yield from _differences(str(paths.scores(*where)), "generation_id", kept, again, "the votes give")

@@ -1,9 +1,11 @@
 """Rows for tests, in the compact form that the cases beside the SQL files use."""
 
 import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import polars as pl
 
 from stages import tables
@@ -12,7 +14,8 @@ from stages.candidates import COLUMNS, ROLES
 from stages.completing import Work
 from stages.generate import generate
 from stages.params import Generate, Judge
-from stages.parsing import Reading, load_parser
+from stages.parsing import Reading, load_rubric
+from stages.sqlrun import connect
 
 Row = dict[str, Any]
 GENERATE = Generate(
@@ -149,4 +152,23 @@ def sampled(folder: Path, ids: list[str], samples: int = 3, seed: int = 7) -> di
     return {(row["prompt_id"], row["sample_id"]): row for row in made.to_dicts()}
 
 
-READING = Reading(load_parser("micro"), 0.5)
+READING = Reading("micro", 0.5)
+
+
+@cache
+def _rubric(name: str) -> duckdb.DuckDBPyConnection:
+    db = connect()
+    load_rubric(db, name)
+    return db
+
+
+def parse(rubric: str, raw: str) -> float | None:
+    """The score in a reply that ended by itself; None where it has none or one out of range."""
+    said = "select score from (select parse($raw) as score) where score between low() and high()"
+    found = _rubric(rubric).execute(said, {"raw": raw}).fetchone()
+    return found[0] if found else None
+
+
+def limits(rubric: str) -> tuple[float, float]:
+    """The lowest and the highest score of a rubric."""
+    return _rubric(rubric).execute("select low(), high()").fetchone()  # type: ignore[return-value]

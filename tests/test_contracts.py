@@ -99,11 +99,11 @@ def test_a_crash_while_writing_leaves_the_old_file(tmp_path: Path, monkeypatch: 
     tables.write("generations", generations(["old"]), path)
     before = path.read_bytes()
 
-    def half(_self: pl.DataFrame, file: Path, **_: Any) -> None:
+    def half(_self: pl.LazyFrame, file: Path, **_: Any) -> None:
         file.write_bytes(before[:20])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pl.DataFrame, "write_parquet", half)
+    monkeypatch.setattr(pl.LazyFrame, "sink_parquet", half)
     with pytest.raises(KeyboardInterrupt):
         tables.write("generations", generations(["new"]), path)
     assert path.read_bytes() == before

@@ -18,15 +18,15 @@ MAKERS = [name for name in STAGES if name != "report"]
 # Say what is wrong, show progress, read params, name paths: no result depends on them.
 NEUTRAL = {"errors", "progress", "params", "paths", "cli", "plan", "drops", "files"}
 # Found by name at run time: the rubric that the profile in force names.
-BY_NAME = {"stages/asking.py": "ask.py", "stages/parsing.py": "parse.py"}
+BY_NAME = {"stages/asking.py": "ask.py", "stages/parsing.py": "parse.sql"}
 RUBRICS = {PARAMS[key]["judge"]["rubric"] for key in PARAMS if key not in ("seed", "profile", "judge", "arms")}
 BLOCKS = {field.annotation.__name__: name for name, field in Profile.model_fields.items() if field.annotation}
 
 
 @cache
 def tree(path: str) -> ast.Module:
-    """The syntax tree of a file of the repository."""
-    return ast.parse((ROOT / path).read_text())
+    """The syntax tree of a file of the repository; SQL imports nothing."""
+    return ast.parse((ROOT / path).read_text() if path.endswith(".py") else "")
 
 
 def imported(path: str) -> set[str]:

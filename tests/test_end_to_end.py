@@ -64,9 +64,9 @@ def test_changing_beta_makes_no_first_round_response_again(edited):
 
 
 def test_mending_the_parser_judges_nothing_again(edited):
-    path = edited.folder / "stages/rubrics/micro/parse.py"
+    path = edited.folder / "stages/rubrics/micro/parse.sql"
     kept = path.read_text()
-    path.write_text(kept + "\n# mended\n")
+    path.write_text(kept + "\n-- mended\n")
     stages = edited.changed()
     path.write_text(kept)
     assert "score@M0.M0.r0" in stages

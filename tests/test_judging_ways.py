@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ import polars as pl
 import pytest
 import torch
 from conftest import MakeModel
-from rows import JUDGE, embedded, generations, prompts, work
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rows import JUDGE, embedded, generations, judgments, parse, prompts, work
 
 from stages import models, tables
 from stages.asking import load_ask, rubric_hash
@@ -20,7 +23,7 @@ from stages.errors import TsrError
 from stages.ids import seed_for
 from stages.judge import judge_all
 from stages.params import Judge
-from stages.parsing import Reading, expectation, load_parser
+from stages.parsing import Reading, read_votes
 from stages.rubrics.points.ask import judge_prompt, one_token_prompt
 from stages.score import check_votes, score
 from stages.tiny_llama import WORDS
@@ -156,7 +159,7 @@ class World:
         return KEPT[key]
 
     def scored(self, judgments: pl.DataFrame, least_mass: float = 0.5) -> pl.DataFrame:
-        reading = Reading(load_parser(self.rubric), least_mass)
+        reading = Reading(self.rubric, least_mass)
         made = score(reading, "J", self.generations, judgments)
         return tables.validate("scores", made, "here").sort("generation_id")
 
@@ -321,12 +324,11 @@ def test_votes_are_kept_with_their_own_seeds(judge: World) -> None:
 
 def test_votes_become_scores_by_the_rubrics_parser(chatty: World) -> None:
     made = chatty.judged(chatty.settings("votes", votes=12, temperature=1.0, max_new_tokens=20))
-    parse = load_parser("points").parse
     known = {"ok": 0, "partial": 0, "unparsed": 0}
     scored = {row["generation_id"]: row for row in chatty.scored(made).to_dicts()}
     for (gid,), votes in made.group_by("generation_id"):
         replies = votes.filter(pl.col("finish_reason") == "stop")["raw"]
-        values = [value for raw in replies if (value := parse(raw)) is not None]
+        values = [value for raw in replies if (value := parse("points", raw)) is not None]
         row = scored[gid]
         assert (row["n_votes"], row["n_parsed"]) == (12, len(values))
         assert row["score"] == (pytest.approx(sum(values) / len(values)) if values else None)
@@ -392,9 +394,32 @@ def test_a_distribution_has_no_second_vote() -> None:
         Judge(**JUDGE.model_dump() | {"way": "one_token", "votes": 2, "temperature": 1.0})
 
 
+def expectation(digits: list[dict[str, float]] | None, least_mass: float = 0.0) -> float | None:
+    """The value of one vote in one token."""
+    schema = {"digit_logprobs": tables.TYPES["digits"]}
+    vote = judgments({"g": [""]}).with_columns(
+        pl.DataFrame({"digit_logprobs": [digits]}, schema=schema)["digit_logprobs"], way=pl.lit("one_token")
+    )
+    return read_votes(Reading("points", least_mass), vote)["value"].item()
+
+
+@settings(derandomize=True, max_examples=20, deadline=None, database=None)
+@given(st.lists(st.tuples(st.sampled_from(SCORES), st.floats(-60, 0)), min_size=1, max_size=6))
+def test_the_mean_is_that_of_exact_sums(drawn: list[tuple[float, float]]) -> None:
+    value = expectation([{"score": score, "logprob": logprob} for score, logprob in drawn])
+    weights = [Fraction(math.exp(logprob)) for _, logprob in drawn]
+    exact = sum(w * Fraction(s) for w, (s, _) in zip(weights, drawn, strict=True)) / sum(weights)
+    assert value == pytest.approx(float(exact), rel=1e-15, abs=1e-300)
+    assert min(s for s, _ in drawn) <= value <= max(s for s, _ in drawn)
+
+
 def test_the_mean_of_a_distribution_steps_over_no_edge() -> None:
     sure = [{"score": score, "logprob": 0.0 if score == 5 else -800.0} for score in SCORES]
     assert expectation(sure) == 5.0
     assert expectation([digit | {"logprob": -900.0} for digit in sure]) is None
     assert expectation([]) is None
+    assert expectation(None) is None
     assert expectation(sure[:2], least_mass=0.5) is None
+    some = [{"score": 1.0, "logprob": math.log(0.6)}, {"score": 4.0, "logprob": math.log(0.3)}]
+    assert expectation(some, least_mass=0.8) == 2.0
+    assert expectation(some, least_mass=0.95) is None

@@ -1,18 +1,20 @@
 """The made-up world: the six operations, the verifier, two teachers that err apart, and the splits."""
 
 import string
+from functools import partial
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rows import parse as parse_by
 
 from stages.params import Prepare
 from stages.prepare import fixed_set, prompt_splits
-from stages.rubrics.micro.parse import parse
 from stages.sources import VERIFIERS
 from stages.sources.micro_world import FACTS, OPERATIONS, World, image, parse_prompt, score_of, verify
 
+parse = partial(parse_by, "micro")
 few = settings(derandomize=True, max_examples=50, deadline=None, database=None)
 ops = st.sampled_from(list(OPERATIONS))
 words = st.text(alphabet=string.ascii_lowercase, min_size=6, max_size=6)

@@ -30,7 +30,7 @@ def test_another_rubric_is_another_dependency() -> None:
     """DVC must see when the rubric in force is edited."""
     assert plan.build(ALL, rubric="points").as_dict()["rubric"] == "points"
     assert "\nrubric: points\n" in plan.dumps(plan.build(ALL, rubric="points"))
-    assert '"stages/rubrics/${rubric}/parse.py"' in (Path(__file__).parents[1] / "dvc.yaml").read_text()
+    assert '"stages/rubrics/${rubric}/parse.sql"' in (Path(__file__).parents[1] / "dvc.yaml").read_text()
 
 
 @pytest.mark.parametrize("judge", ["base", "world"])

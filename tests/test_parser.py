@@ -6,21 +6,21 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rows import READING, generations, judgments
+from rows import READING, generations, judgments, limits, parse
 
 from stages.asking import load_ask, rubric_hash
 from stages.errors import TsrError
 from stages.parsing import Reading, read_votes
-from stages.rubrics.micro.parse import HIGH, LOW, parse
 from stages.score import check_votes, score
 
 NEAT = "l+ j+ u- u+ f+ o+ ="
+LOW, HIGH = limits("micro")
 
 
 @pytest.mark.parametrize("digit", range(6))
 def test_a_neat_reply_is_its_digit(digit: int) -> None:
-    assert parse(f"{NEAT}{digit}") == digit
-    assert parse(f"  {NEAT}{digit}\n") == digit
+    assert parse("micro", f"{NEAT}{digit}") == digit
+    assert parse("micro", f"  {NEAT}{digit}\n") == digit
 
 
 MESSY = [
@@ -56,34 +56,49 @@ MESSY = [
 
 @pytest.mark.parametrize("raw", MESSY)
 def test_a_messy_reply_has_no_score(raw: str) -> None:
-    assert parse(raw) is None
+    assert parse("micro", raw) is None
 
 
 @settings(derandomize=True, max_examples=100, deadline=None, database=None)
 @given(st.text(alphabet="lj+-= 0123456789", max_size=30))
 def test_a_score_is_in_range_and_stands_at_the_end(raw: str) -> None:
-    value = parse(raw)
-    assert value is None or (LOW <= value <= HIGH and raw.strip().endswith(f"={int(value)}"))
+    value = parse("micro", raw)
+    assert value is None or (LOW <= value <= HIGH and value.is_integer() and raw.strip().endswith(f"={int(value)}"))
 
 
 def test_every_beginning_of_a_reply_has_no_score() -> None:
     """A reply that was cut off, wherever."""
     whole = f"{NEAT}4"
-    assert [parse(whole[:n]) for n in range(len(whole))] == [None] * len(whole)
+    assert [parse("micro", whole[:n]) for n in range(len(whole))] == [None] * len(whole)
 
 
-class Wild:
-    """A parser that gives what its rubric does not allow."""
-
-    LOW, HIGH = 0.0, 5.0
-
-    def parse(self, raw: str) -> float | None:
-        return float(raw) if raw else None
+WILD = """create temp macro low() as 0.0; create temp macro high() as 5.0;
+create temp macro parse(raw) as try_cast(raw as double);"""
 
 
-def test_out_of_range_is_null_not_clipped() -> None:
-    values = read_votes(Reading(Wild(), 0.5), judgments({"g": ["-1", "0", "5", "5.5", "nan", "inf", ""]}))["value"]
-    assert values.to_list() == [None, 0.0, 5.0, None, None, None, None]
+def test_out_of_range_is_null_not_clipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a rubric reads, its limits hold."""
+    (tmp_path / "wild").mkdir()
+    (tmp_path / "wild" / "parse.sql").write_text(WILD)
+    monkeypatch.setattr("stages.parsing.RUBRICS", tmp_path)
+    votes = judgments({"g": ["-1", "0", "5", "5.5", "nan", "inf", "-inf", ""]})
+    assert read_votes(Reading("wild", 0.5), votes)["value"].to_list() == [None, 0.0, 5.0, *[None] * 5]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"), [(None, "no such file"), ("create temp macro parse(raw) a", "syntax error"), ("", "parse")]
+)
+def test_a_rubric_that_cannot_be_read_is_one_line(
+    text: str | None, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "wild").mkdir()
+    if text is not None:
+        (tmp_path / "wild" / "parse.sql").write_text(text)
+    monkeypatch.setattr("stages.parsing.RUBRICS", tmp_path)
+    with pytest.raises(TsrError, match=told) as refused:
+        read_votes(Reading("wild", 0.5), judgments({"g": ["4"]}))
+    assert ".sql: " in str(refused.value)
+    assert "\n" not in str(refused.value)
 
 
 def test_a_failure_to_parse_is_never_imputed() -> None:
@@ -99,7 +114,7 @@ def test_a_failure_to_parse_is_never_imputed() -> None:
 def test_a_response_cannot_write_its_own_score(response: str) -> None:
     """The judged text is broken into single letters, so that no score can be read from the question."""
     asked = load_ask("micro").judge_prompt([{"role": "user", "content": "next kitten"}], response)
-    assert parse(asked[-1]["content"]) is None
+    assert parse("micro", asked[-1]["content"]) is None
     assert "=5" not in asked[-1]["content"]
     assert "score" not in asked[-1]["content"]
     assert asked[-1]["content"].startswith("judge next k")
@@ -116,10 +131,10 @@ def test_the_rubrics_hash_is_of_the_question_not_of_the_parser(tmp_path: Path, m
     folder = tmp_path / "micro"
     folder.mkdir()
     (folder / "ask.py").write_text("one")
-    (folder / "parse.py").write_text("one")
+    (folder / "parse.sql").write_text("one")
     monkeypatch.setattr("stages.asking.RUBRICS", tmp_path)
     before = rubric_hash("micro")
-    (folder / "parse.py").write_text("two")
+    (folder / "parse.sql").write_text("two")
     assert rubric_hash("micro") == before
     (folder / "ask.py").write_text("two")
     assert rubric_hash("micro") != before

@@ -1,17 +1,20 @@
 """The points judge: its replies, neat and messy, and a judged text that cannot speak for the judge."""
 
 import re
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rows import judgments
+from rows import judgments, limits
+from rows import parse as parse_by
 
 from stages.asking import load_ask, rubrics
-from stages.parsing import Reading, load_parser, read_votes
+from stages.parsing import Reading, read_votes
 from stages.rubrics.points.ask import SCORE_AFTER, SCORES, judge_prompt, one_token_prompt
-from stages.rubrics.points.parse import HIGH, LOW, parse
 
+LOW, HIGH = limits("points")
+parse = partial(parse_by, "points")
 WHY = "It is on the topic and answers the question.\n"
 
 SCORED: dict[str, float] = {
@@ -105,7 +108,7 @@ def test_every_beginning_of_a_reply_has_no_score() -> None:
 
 def test_a_reply_that_was_cut_off_is_no_vote_even_where_it_looks_whole() -> None:
     votes = judgments({"g": ["Score: 3", "Score: 9", "Score: 3.5"]})
-    reading = Reading(load_parser("points"), 0.5)
+    reading = Reading("points", 0.5)
     assert read_votes(reading, votes)["value"].to_list() == [3.0, None, None]
     cut = votes.with_columns(finish_reason=votes["finish_reason"].replace("stop", "length"))
     assert read_votes(reading, cut)["value"].to_list() == [None] * 3

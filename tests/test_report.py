@@ -14,7 +14,7 @@ from stages.candidates import Sides, read_candidates
 from stages.errors import TsrError
 from stages.ids import content_id, prompt_id
 from stages.metrics import write_json
-from stages.parsing import Reading, load_parser
+from stages.parsing import Reading
 from stages.reporting.asides import best_round, judge_drift
 from stages.reporting.charts import slim
 from stages.reporting.claims import Facts, comparisons, findings
@@ -193,7 +193,7 @@ def make_run(root: Path, arms: str, source: str = "micro_world") -> None:
         tables.write("prompts", rows, paths.prompts(split))
     for model, split in [*built.answers(), *((m, "eval") for m in built.models), (paths.WORLD, "fixed")]:
         tables.write("generations", make_generations(model, prompts[split]), paths.generations(model, split))
-    reading = Reading(load_parser("micro"), 0.5)
+    reading = Reading("micro", 0.5)
     for judge, model, split in [*built.judges(), *((m, paths.WORLD, "fixed") for m in built.models)]:
         generations = tables.read("generations", paths.generations(model, split))
         judgments = make_judgments(judge, generations)

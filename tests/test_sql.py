@@ -13,6 +13,7 @@ from stages import tables
 from stages.errors import TsrError
 from stages.pair import make_pairs
 from stages.params import Pair
+from stages.parsing import load_rubric
 from stages.sqlrun import SQL, connect, run_file
 
 STRATEGIES = sorted((SQL / "strategies").glob("*.sql"))
@@ -102,6 +103,8 @@ def test_other(path: Path, case: dict[str, Any], tmp_path: Path) -> None:
     text = re.sub(r"create or replace view \w+ as\n", "", path.read_text())
     (tmp_path / path.name).write_text(text)
     with connect() as db:
+        if "rubric" in about:
+            load_rubric(db, about["rubric"])
         result = run_file(db, tmp_path / path.name, frames, case.get("params", {}))
     check_grain(path, result)
     rows = result.sort(about["key"]).to_dicts() if about["key"] else result.to_dicts()

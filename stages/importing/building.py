@@ -14,7 +14,7 @@ from stages.importing.dirt import Dirt
 from stages.importing.mapping import Mapping
 from stages.importing.responses import Answered
 from stages.importing.texts import readable
-from stages.parsing import Reading, load_parser
+from stages.parsing import Reading
 from stages.score import score
 
 NO_RUBRIC = "points"  # stands where scores are given, and no reply is read
@@ -115,7 +115,7 @@ def _scored(key: Key, judgments: pl.DataFrame, generations: pl.DataFrame) -> pl.
     rubrics = sorted(set(judgments["rubric"].drop_nulls()))
     if len(rubrics) > 1:
         raise TsrError(f"judgments: judge {key[0]!r} is read by the rubrics {' and '.join(rubrics)}; expected one")
-    reading = Reading(load_parser(rubrics[0] if rubrics else NO_RUBRIC), least_mass=0.0)
+    reading = Reading(rubrics[0] if rubrics else NO_RUBRIC, least_mass=0.0)
     return score(reading, key[0], generations, judgments)
 
 

@@ -10,7 +10,7 @@ import polars as pl
 from stages import paths, plan, tables
 from stages.errors import TsrError
 from stages.params import Params
-from stages.parsing import Reading, expectation, load_parser, read_votes
+from stages.parsing import Reading, read_votes
 from stages.reporting import lineage
 from stages.reporting.claims import comparisons
 from stages.reporting.verdicts import Estimate
@@ -134,7 +134,7 @@ def _fixed_scores(db: Any, params: Params, models: list[str]) -> pl.DataFrame:
     Parsed here, as stage `score` does, so that mending the parser judges nothing again.
     """
     settings = params.block.judge
-    reading = Reading(load_parser(settings.rubric), params.block.score.least_mass)
+    reading = Reading(settings.rubric, params.block.score.least_mass)
     fixed, truth = _fixed_set()
     scored = []
     for name in models:
@@ -161,21 +161,18 @@ def _readings(params: Params, models: list[str]) -> pl.DataFrame:
     `votes`: the mean of the scores in the replies; `after_reasoning`: the mean of the distributions at their place;
     `one_token`: the mean of the distribution where nothing but the score was asked for. Tokens are those of all votes.
     """
-    reading = Reading(load_parser(params.block.judge.rubric), params.block.score.least_mass)
+    reading = Reading(params.block.judge.rubric, params.block.score.least_mass)
     parts = []
     for name in models:
         judged = _fixed_judgments(name)
-        means = [expectation(digits, reading.least_mass) for digits in judged["digit_logprobs"].to_list()]
-        values = judged.select(
-            judge=pl.lit(name),
-            reading=pl.col("way"),
-            generation_id=pl.col("generation_id"),
-            score=read_votes(reading, judged)["value"],
-            tokens=pl.col("prompt_tokens") + pl.col("response_tokens"),
-        )
-        after = values.with_columns(score=pl.Series(means, dtype=pl.Float64), reading=pl.lit("after_reasoning"))
-        told = (values["reading"] == "votes") & judged["digit_logprobs"].is_not_null()
-        parts += [values, after.filter(told)]
+        told = judged.filter((pl.col("way") == "votes") & pl.col("digit_logprobs").is_not_null())
+        after = told.with_columns(way=pl.lit("one_token"))  # the distribution in a reply, read as if it were all
+        for rows, label in ((judged, pl.col("way")), (after, pl.lit("after_reasoning"))):
+            values = rows.join(read_votes(reading, rows), on=["generation_id", "way", "vote_id"])
+            tokens = pl.col("prompt_tokens") + pl.col("response_tokens")
+            parts.append(
+                values.select("generation_id", judge=pl.lit(name), reading=label, score="value", tokens=tokens)
+            )
     keys = ["judge", "reading", "generation_id"]
     read = pl.concat(parts).group_by(keys).agg(pl.col("score").mean(), pl.col("tokens").sum())
     readings = read.join(_fixed_set()[1], on="generation_id", how="left")
