@@ -297,6 +297,17 @@ def export(
 
 
 @app.command()
+def explore(
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.")] = 8718,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open a browser window.")] = True,
+) -> None:
+    """Show the pairs in a browser: filters, both responses side by side, every vote."""
+    from stages.browsing import server
+
+    server.serve(port, browser=browser)
+
+
+@app.command()
 def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be freed.")] = False,
 ) -> None:

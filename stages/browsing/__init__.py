@@ -1,0 +1,1 @@
+"""The pair browser: what `reports/explore.py` shows, and how `tsr explore` starts it."""
