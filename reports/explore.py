@@ -43,7 +43,7 @@ def _(choices, mo, page, store):
     gap = mo.ui.range_slider(
         steps=page.gap_steps(choices.gaps), label="Gap", debounce=True, show_value=True, full_width=True
     )
-    words = mo.ui.text(label="Words, or an id", placeholder="in prompt or responses", full_width=True)
+    words = mo.ui.text(label="Words, or an id", placeholder="any text", full_width=True)
     return arm, chosen_from, gap, learner, reason, rejected_from, split, strategy, words
 
 

@@ -17,7 +17,7 @@ from stages.reporting.verdicts import number, signed
 Row = dict[str, Any]
 ROWS = 10  # of a page
 NOTCHES = 40  # of the gap's slider, at most
-WIDTHS = {"prompt": 240, "chosen": 240, "rejected": 240, "gap": 60, "scores": 100, "from": 130, "learned by": 140}
+WIDTHS = {"prompt": 196, "chosen": 196, "rejected": 196, "gap": 60, "scores": 100, "from": 130, "learned by": 140}
 PAIR = "pair"  # what a prompt ends in that was not dropped
 _LENGTH_BINS = 24
 
@@ -105,7 +105,7 @@ def pager(element: Any, total: int, what: str = "pairs", sort: Any = None) -> st
     """Return which rows are shown, their order if there is a choice, and the page number."""
     first = (element.value - 1) * ROWS + 1
     shown = f"{first:,}\N{EN DASH}{min(first + ROWS - 1, total):,} of {total:,} {what}"
-    return _part("pager", shown, sort.text if sort else "", element.text, f"of {pages(total):,}")
+    return _part("pager", shown, "" if sort is None else sort.text, element.text, f"of {pages(total):,}")
 
 
 def pair_rows(listed: Sequence[Row]) -> list[Row]:

@@ -15,7 +15,7 @@ NOTEBOOK = paths.REPORTS / "explore.py"
 _POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' ws: data: blob:; "
-    "worker-src 'self' blob:; frame-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "worker-src 'self' blob:; frame-src 'self' blob:; base-uri 'self'; form-action 'none'; frame-ancestors 'none'"
 )
 
 
