@@ -32,7 +32,7 @@ def _(mo, page, store):
 
 
 @app.cell
-def _(choices, mo, page, store):
+def _(choices, mo, page):
     arm = mo.ui.multiselect(page.arm_options(choices), label="Arm", full_width=True)
     split = mo.ui.multiselect(page.split_options(choices), label="Round", full_width=True)
     learner = mo.ui.multiselect(page.learner_options(choices), label="Model that learns", full_width=True)
@@ -54,9 +54,7 @@ def _(arm, chosen_from, gap, learner, mo, page, reason, rejected_from, split, st
 
 
 @app.cell
-def _(
-    arm, chosen_from, choices, db, gap, learner, page, reason, rejected_from, split, store, strategy, words
-):
+def _(arm, chosen_from, choices, db, gap, learner, page, reason, rejected_from, split, store, strategy, words):
     filters = store.Filters(
         arm=tuple(arm.value),
         split=tuple(split.value),
@@ -190,7 +188,7 @@ def _(choices, figures, listed, mo, pair_page, picked, store, table):
     _at = {row["pair_id"]: row for row in listed}
     _row = _at[table.value[0]["pair_id"]] if table.value else listed[0]
     _pair = store.story(picked, _row["pair_id"], _row["prompt_id"])
-    mo.Html(pair_page.render(_pair, figures.colour(_pair["arm"], choices.arms)))
+    mo.Html(pair_page.render(_pair, figures.colours(choices)[_pair["arm"]]))
     return
 
 
@@ -198,13 +196,13 @@ def _(choices, figures, listed, mo, pair_page, picked, store, table):
 def _(choices, figures, mo, page, picked, sources, store, summary, view):
     mo.stop(view.value != "Gap and length")
     mo.stop(summary["pairs"][0] == 0, mo.Html(page.nothing("No pair passes these filters.")))
-    _width, _single = figures.gap_width(choices.gaps, choices.some_gaps)
-    _bins = store.rows(store.run(picked, "gap_bins", width=_width))
+    _width, _start = figures.gap_width(choices)
+    _bins = store.rows(store.run(picked, "gap_bins", width=_width, start=_start))
     mo.Html(
         page.section(
             "Gap",
-            "Score of chosen less score of rejected: share of the pairs, one panel a model version that learns from them.",
-            page.panels(figures.gap_panels(_bins, choices.learners, choices.arms, _width, single=_single)),
+            "Score of chosen less score of rejected: share of the pairs that a model version learns from.",
+            page.panels(figures.gap_panels(_bins, choices, _width)),
         )
         + page.section("Where the sides come from", "", page.source_table(sources.to_dicts()))
     )
@@ -212,14 +210,14 @@ def _(choices, figures, mo, page, picked, sources, store, summary, view):
 
 
 @app.cell
-def _(choices, figures, mo, page, picked, store, summary, view):
+def _(choices, figures, mo, page, picked, summary, view):
     mo.stop(view.value != "Gap and length" or summary["pairs"][0] == 0)
     _lengths = page.lengths(picked)
     mo.Html(
         page.section(
             "Length",
             page.length_note(summary["pairs"][0]),
-            page.panels(figures.length_panels(_lengths, choices.arms)),
+            page.panels(figures.length_panels(_lengths, choices)),
         )
     )
     return

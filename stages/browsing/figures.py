@@ -4,7 +4,7 @@ import itertools
 import math
 from typing import Any
 
-from stages.browsing.store import SOME_GAPS
+from stages.browsing.store import SOME_GAPS, Choices
 from stages.plan import ARMS
 from stages.reporting.charts import Spec, look, spec, svg
 from stages.reporting.figures import name_of
@@ -14,19 +14,22 @@ Row = dict[str, Any]
 SIZE = (186, 96)  # of a histogram, in pixels, without its axes
 SQUARE = 176
 BINS = 16  # at most, from the least gap to the greatest
+NOTHING = "\N{EN DASH}"
 MANY = 12  # model versions with a histogram each
 
 
-def colour(arm: str, arms: list[str]) -> str:
-    """Return an arm's colour: the report's; for data from elsewhere one of these by its place among `arms`."""
-    return look(arm if arm in ARMS else list(ARMS)[arms.index(arm) % len(ARMS)]).colour
+def colours(choices: Choices) -> dict[str, str]:
+    """Return arm -> colour, in the arms' order: the report's; data from elsewhere takes them in turn."""
+    planned = any(row["round"] is not None for row in choices.learners)
+    looks = [look(arm if planned else list(ARMS)[i % len(ARMS)]) for i, arm in enumerate(choices.arms)]
+    return {arm: one.colour for arm, one in zip(choices.arms, looks, strict=True)}
 
 
 def step(low: float, high: float, most: int = BINS) -> float:
     """Return the finest of 1, 2, 2.5, 5 times a power of ten that cuts a range into at most `most` bins.
 
     >>> step(0, 5), step(0.1, 0.9), step(3, 3)
-    (0.5, 0.1, 1.0)
+    (0.5, 0.05, 1.0)
     """
     if high <= low:
         return 1.0
@@ -35,45 +38,38 @@ def step(low: float, high: float, most: int = BINS) -> float:
     return next(size * power for size in (1.0, 2.0, 2.5, 5.0, 10.0) if size * power >= least * (1 - 1e-9))
 
 
-def gap_width(gaps: tuple[float, float], some: list[float]) -> tuple[float, bool]:
-    """Return the width of a gap's bar, and whether it stands for a single gap, as where scores are whole numbers.
+def gap_width(choices: Choices) -> tuple[float, float]:
+    """Return the width of the gaps' bars, and where a first one starts.
 
-    `gaps` are the least and the greatest; `some` are the least ones without repetition, SOME_GAPS at most.
-
-    >>> gap_width((1.0, 4.0), [1.0, 2.0, 4.0]), gap_width((0.0, 10.0), [0.1 * n for n in range(SOME_GAPS)])
-    ((1.0, True), (1.0, False))
+    Where there are few gaps, as between whole scores, each stands in the middle of a bar of its own.
     """
+    some = choices.some_gaps
     apart = min((b - a for a, b in itertools.pairwise(some)), default=1.0)
-    even = all(abs(gap / apart - round(gap / apart)) < 1e-6 for gap in some)
-    if len(some) < SOME_GAPS and even:
-        return apart, True
-    return step(0.0, gaps[1]), False
+    even = all(abs(gap / apart - round(gap / apart)) < 1e-3 for gap in some)
+    if len(some) < SOME_GAPS and even and some[-1] / apart <= 2 * SOME_GAPS:
+        return apart, -apart / 2
+    return step(0.0, some[-1] if choices.gaps is None else choices.gaps[1]), 0.0
 
 
-def gap_panels(bins: list[Row], learners: list[Row], arms: list[str], width: float, *, single: bool) -> list[Row]:
+def gap_panels(bins: list[Row], choices: Choices, width: float) -> list[Row]:
     """Return one histogram a model version that learns: title, svg and caption; one scale for all.
 
-    Where there are more than MANY, the first of them by the plan, or by name. `single` as `gap_width` says.
+    Where there are more than MANY, the first of them by the plan, or by name.
     """
-    before, behind = (0.5 * width, 0.5 * width) if single else (0.0, width)
-    spans = [row | {"low": row["low"] - before, "high": row["low"] + behind} for row in bins]
-    ends = (min(row["low"] for row in spans), max(row["high"] for row in spans))
     by_model: dict[str, list[Row]] = {}
-    for row in spans:
+    for row in bins:
         by_model.setdefault(row["model"], []).append(row)
-    homes = [row for row in learners if row["place"] == 1 and row["model"] in by_model][:MANY]
     totals = {model: sum(row["n_pairs"] for row in found) for model, found in by_model.items()}
+    ends = (min(row["low"] for row in bins), max(row["low"] for row in bins) + width)
     highest = max(row["n_pairs"] / totals[row["model"]] for row in bins)
+    fills = colours(choices)
     return [
         {
-            "title": title(row),
-            "svg": svg(
-                _histogram(by_model[row["model"]], totals[row["model"]], colour(row["arm"], arms), ends, highest),
-                f"Gaps of {row['model']}",
-            ),
-            "caption": f"{totals[row['model']]:,} pairs",
+            "title": title(home),
+            "svg": svg(_histogram(by_model[home["model"]], width, fills[home["arm"]], ends, highest), "Gaps"),
+            "caption": f"{totals[home['model']]:,} pairs",
         }
-        for row in homes
+        for home in [home for home in choices.homes if home["model"] in by_model][:MANY]
     ]
 
 
@@ -82,11 +78,14 @@ def title(row: Row) -> str:
     return row["model"] if row["round"] is None else f"{name_of(row['arm'])} {row['round']} · {row['model']}"
 
 
-def _histogram(spans: list[Row], total: int, fill: str, ends: tuple[float, float], highest: float) -> Spec:
+def _histogram(bins: list[Row], width: float, fill: str, ends: tuple[float, float], highest: float) -> Spec:
     """Return bars: share of the pairs by gap."""
     import altair as alt
 
-    drawn = [{"low": row["low"], "high": row["high"], "none": 0, "share": row["n_pairs"] / total} for row in spans]
+    total = sum(row["n_pairs"] for row in bins)
+    drawn = [
+        {"low": row["low"], "high": row["low"] + width, "none": 0, "share": row["n_pairs"] / total} for row in bins
+    ]
     across = alt.Scale(domain=list(ends), nice=False, zero=False)
     chart = (
         alt.Chart(alt.NamedData("rows"))
@@ -107,20 +106,20 @@ def _histogram(spans: list[Row], total: int, fill: str, ends: tuple[float, float
     return spec(chart, rows=drawn)
 
 
-def length_panels(lengths: list[Row], arms: list[str]) -> list[Row]:
+def length_panels(lengths: list[Row], choices: Choices) -> list[Row]:
     """Return one square an arm, chosen upwards and rejected rightwards: title, colour, svg and caption."""
     most = max((max(row["chosen"], row["rejected"]) for row in lengths), default=0)
     least = min((min(row["chosen"], row["rejected"]) for row in lengths), default=0)
     edge = 0.1 * (most - least or 1)
     ends = (max(0.0, least - edge), most + edge)
-    found = [(arm, [row for row in lengths if row["arm"] == arm]) for arm in arms]
+    found = [(arm, fill, [row for row in lengths if row["arm"] == arm]) for arm, fill in colours(choices).items()]
     return [
         {
             "title": name_of(arm),
-            "svg": svg(_square(rows, colour(arm, arms), ends), f"Lengths of {arm}"),
+            "svg": svg(_square(rows, fill, ends), "Lengths"),
             "caption": _balance(rows),
         }
-        for arm, rows in found
+        for arm, fill, rows in found
         if rows
     ]
 
@@ -159,4 +158,4 @@ def _balance(rows: list[Row]) -> str:
 
 def mean(value: float | None, digits: int = 2) -> str:
     """Return a mean for readers, a dash where there is none."""
-    return "\N{EN DASH}" if value is None else number(value, digits)
+    return NOTHING if value is None else number(value, digits)

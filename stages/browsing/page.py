@@ -7,7 +7,7 @@ from typing import Any
 
 import duckdb
 
-from stages.browsing.figures import colour, mean, step, title
+from stages.browsing.figures import NOTHING, colours, mean, step, title
 from stages.browsing.rendering import template
 from stages.browsing.store import SAMPLE, Choices, rows, run
 from stages.reporting.charts import REASON_GREYS
@@ -29,10 +29,9 @@ def _part(name: str, *values: Any) -> str:
 
 def heading(root: Path, choices: Choices) -> str:
     """Return the title, and what there is in this folder."""
-    homes = [row for row in choices.learners if row["place"] == 1]
-    pairs, dropped = sum(row["n_pairs"] for row in homes), sum(row["n_dropped"] for row in homes)
-    arms = [(name_of(arm), colour(arm, choices.arms)) for arm in choices.arms]
-    return _part("heading", str(root), f"{pairs:,}", f"{pairs + dropped:,}", len(homes), arms)
+    pairs, dropped = (sum(row[count] for row in choices.homes) for count in ("n_pairs", "n_dropped"))
+    arms = [(name_of(arm), fill) for arm, fill in colours(choices).items()]
+    return _part("heading", str(root), f"{pairs:,}", f"{pairs + dropped:,}", len(choices.homes), arms)
 
 
 def arm_options(choices: Choices) -> dict[str, str]:
@@ -48,7 +47,7 @@ def split_options(choices: Choices) -> dict[str, str]:
 
 def learner_options(choices: Choices) -> dict[str, str]:
     """Return label -> model version that learns; none without a plan, where arms are the same."""
-    return {title(row): row["model"] for row in choices.learners if row["place"] == 1 and row["round"] is not None}
+    return {title(row): row["model"] for row in choices.homes if row["round"] is not None}
 
 
 def gap_steps(gaps: tuple[float, float] | None) -> list[float]:
@@ -83,7 +82,7 @@ def strip(summary: Row) -> str:
     """Return the counts of what passes the filters."""
     prompts = summary["pairs"] + summary["dropped"]
     kept = "" if not prompts else f"{100 * summary['pairs'] / prompts:.0f} % of the prompts shown"
-    longer = "–" if summary["length_delta"] is None else signed(summary["length_delta"], 1)
+    longer = NOTHING if summary["length_delta"] is None else signed(summary["length_delta"], 1)
     return _part(
         "strip",
         [
@@ -169,13 +168,13 @@ def fate_bars(fates: Sequence[Row], choices: Choices) -> str:
     reasons = [reason for reason in choices.reasons if any(row["reason"] == reason for row in fates)]
     greys = {reason: REASON_GREYS[i % len(REASON_GREYS)] for i, reason in enumerate(choices.reasons)}
     counts = {(row["model"], row["reason"]): row["prompts"] for row in fates}
-    told = []
-    for home in (row for row in choices.learners if row["place"] == 1):
+    told, arms = [], colours(choices)
+    for home in choices.homes:
         parts = [(reason, counts.get((home["model"], reason), 0)) for reason in [PAIR, *reasons]]
         total = sum(count for _, count in parts)
         if not total:
             continue
-        fills = {PAIR: colour(home["arm"], choices.arms)} | greys
+        fills = {PAIR: arms[home["arm"]]} | greys
         bars = [(reason, f"{count:,}", 100 * count / total, fills[reason]) for reason, count in parts if count]
         told.append((title(home), f"{total:,}", bars))
     return _part("fates", [(reason, greys[reason]) for reason in reasons], told)

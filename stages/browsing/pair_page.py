@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Any
 
+from stages.browsing.figures import NOTHING
 from stages.browsing.rendering import template
 from stages.reporting.figures import name_of
 from stages.reporting.side_by_side import Parts, marked
 from stages.reporting.verdicts import number, signed
 
 Row = dict[str, Any]
-NOTHING = "\N{EN DASH}"
 LONGEST = 20_000  # characters shown of a text
 ALIKE = 0.3  # share of matching words below which marks would be everywhere and say nothing
 LIKELY = 0.01  # probability of a score that is worth showing
@@ -87,7 +87,7 @@ def render(pair: Row, colour: str) -> str:
     """Return a pair, as `store.story` gives it, as HTML. All texts are escaped; no address in them is loaded."""
     texts = {role: cut(said(pair[role])) for role in ("chosen", "rejected")}
     parts = dict(zip(texts, differences(texts["chosen"], texts["rejected"]), strict=True))
-    return template("pair.html.j2").render(
+    page: str = template("pair.html.j2").render(
         pair=pair,
         colour=colour,
         where=where(pair),
@@ -96,6 +96,7 @@ def render(pair: Row, colour: str) -> str:
         turns=[(turn["role"], cut(turn["content"])) for turn in pair["prompt"]],
         sides=[_response(pair, role, parts[role]) for role in texts],
     )
+    return page
 
 
 def where(row: Row) -> str:

@@ -1,10 +1,12 @@
 """Starts the browser: marimo in run mode on 127.0.0.1, after the checks that end in one clear line."""
 
+import contextlib
 import importlib.util
 import os
 import socket
+import sys
 import webbrowser
-from typing import Any
+from typing import Any, NoReturn
 
 from stages import paths
 from stages.errors import TsrError
@@ -38,7 +40,10 @@ class OwnPagesOnly:
             await self._app(scope, receive, send)
             return
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        if headers.get("host") not in self._hosts or headers.get("origin", next(iter(self._origins))) not in self._origins:
+        if (
+            headers.get("host") not in self._hosts
+            or headers.get("origin", next(iter(self._origins))) not in self._origins
+        ):
             await self._refuse(scope, send)
             return
 
@@ -82,10 +87,10 @@ def listen(port: int) -> socket.socket:
     return listener
 
 
-def serve(port: int, *, browser: bool) -> None:
-    """Show the notebook, its code hidden, until Ctrl+C. Raises TsrError as `check` and `listen` do.
+def serve(port: int, *, browser: bool) -> NoReturn:
+    """Show the notebook, its code hidden, until Ctrl+C, which ends the process. Port 0 takes a free one.
 
-    Port 0 takes a free one.
+    Raises TsrError as `check` and `listen` do.
     """
     check()
     with listen(port) as listener:
@@ -96,7 +101,12 @@ def serve(port: int, *, browser: bool) -> None:
             webbrowser.open(f"http://{HOST}:{port}")
         import uvicorn
 
-        uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listener])
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
+        with contextlib.suppress(KeyboardInterrupt):
+            server.run(sockets=[listener])
+    # Open pages have kernels in threads that would end half a minute later. They only read: nothing is lost.
+    sys.stdout.flush()
+    os._exit(0)
 
 
 def _app() -> Any:

@@ -70,9 +70,14 @@ class Choices:
     chosen_from: list[str]
     rejected_from: list[str]
     reasons: list[str]
-    gaps: tuple[float, float] | None  # least and greatest; None without pairs
-    some_gaps: list[float]  # the least different ones, at most SOME_GAPS
+    gaps: tuple[float, float] | None  # least and greatest, rounded to a millionth; None without pairs
+    some_gaps: list[float]  # the least different ones, rounded, at most SOME_GAPS
     arms: list[str]
+
+    @property
+    def homes(self) -> list[Row]:
+        """Return one row of `learners` a model version that learns."""
+        return [row for row in self.learners if row["place"] == 1]
 
 
 def plan_of(root: Path) -> Row:
@@ -88,7 +93,7 @@ def open_store(root: Path) -> duckdb.DuckDBPyConnection:
     """
     if not root.is_dir():
         raise TsrError(f"{root}: no such folder; expected a folder of tables")
-    if not any((root / table).glob("*.parquet") for table in ("pairs", "dropped")):
+    if not [*(root / "pairs").glob("*.parquet"), *(root / "dropped").glob("*.parquet")]:
         raise TsrError(f"{root}/pairs: no pairs yet; `dvc repro` makes them, or `tsr pair`")
     db = duckdb.connect()
     for table in _READ:
@@ -160,8 +165,8 @@ def pick(db: duckdb.DuckDBPyConnection, filters: Filters) -> duckdb.DuckDBPyConn
 def choices(db: duckdb.DuckDBPyConnection) -> Choices:
     """Return what the filters can offer. The filters must be those of a new store: none."""
     learners = rows(run(db, "learners"))
-    least, most = db.sql("select min(gap), max(gap) from pairs").fetchall()[0]
-    gaps = db.sql("select distinct gap from pairs order by gap limit $some", params={"some": SOME_GAPS})
+    least, most = db.sql("select round(min(gap), 6), round(max(gap), 6) from pairs").fetchall()[0]
+    gaps = db.sql("select distinct round(gap, 6) from pairs order by 1 limit $some", params={"some": SOME_GAPS})
     return Choices(
         learners=learners,
         strategies=_values(db, "select strategy from pairs union select strategy from dropped order by 1"),

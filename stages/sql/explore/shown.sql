@@ -54,6 +54,6 @@ where (not by_arm or placed.model in (
     and (not by_strategy or placed.strategy in (select value from wanted where filter = 'strategy'))
     and (not by_chosen or placed.chosen_from in (select value from wanted where filter = 'chosen_from'))
     and (not by_rejected or placed.rejected_from in (select value from wanted where filter = 'rejected_from'))
-    and (gap_low is null or placed.gap >= gap_low)
-    and (gap_high is null or placed.gap <= gap_high)
+    and (gap_low is null or round(placed.gap, 6) >= gap_low)
+    and (gap_high is null or round(placed.gap, 6) <= gap_high)
     and (not by_words or (placed.model, placed.prompt_id) in (select (found.model, found.prompt_id) from found))
