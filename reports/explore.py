@@ -1,7 +1,7 @@
 """The pair browser. `tsr explore` shows it; `marimo edit reports/explore.py` opens it with its SQL to change.
 
-`shown` and `shown_dropped` are the pairs and the dropped prompts that pass the filters; `pairs`, `dropped`, `prompts`,
-`generations`, `judgments`, `scores` and `measures` are the whole tables. All are read from Parquet when asked.
+`shown` and `shown_dropped` are the pairs and the dropped prompts that pass the filters; beside them are the views of
+`tsr sql`: `pairs`, `generations`, `candidates` and the others. All are read from Parquet when asked.
 """
 
 import marimo
@@ -25,9 +25,9 @@ def _():
 
 @app.cell
 def _(mo, page, store):
-    db = store.open_store(store.here())
+    db = store.open_store()
     choices = store.choices(db)
-    mo.Html(page.heading(store.here(), choices))
+    mo.Html(page.heading(choices))
     return choices, db
 
 

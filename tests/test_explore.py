@@ -32,6 +32,13 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return browser_roots.planned(tmp_path_factory.mktemp("planned"))
 
 
+@pytest.fixture
+def foreign(imported: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The store of the imported root."""
+    monkeypatch.setenv("TSR_DATA", str(imported))
+    return store.open_store()
+
+
 def counts(db: Any, **filters: Any) -> tuple[int, int]:
     """Pairs and dropped prompts that pass the filters."""
     store.pick(db, Filters(**filters))
@@ -41,8 +48,8 @@ def counts(db: Any, **filters: Any) -> tuple[int, int]:
     return found
 
 
-def test_imported_data_is_its_own_arm(imported: Path) -> None:
-    db = store.open_store(imported)
+def test_imported_data_is_its_own_arm(foreign: Any) -> None:
+    db = foreign
     choices = store.choices(db)
     assert [(row["arm"], row["round"], row["split"]) for row in choices.learners] == [("mine", None, "test")]
     assert choices.chosen_from == ["alpha"] and choices.rejected_from == ["beta"]
@@ -58,7 +65,7 @@ def test_imported_data_is_its_own_arm(imported: Path) -> None:
 
 def test_the_plan_gives_arms_rounds_and_sides(planned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(planned.parent)
-    db = store.open_store(Path("data"))
+    db = store.open_store()
     choices = store.choices(db)
     homes = [(row["model"], row["arm"], row["round"], row["split"]) for row in choices.homes]
     assert homes == [("sr-1", "sr", 1, "r0"), ("tsr-1", "tsr", 1, "r0")]
@@ -74,15 +81,15 @@ def test_the_plan_gives_arms_rounds_and_sides(planned: Path, monkeypatch: pytest
 def test_the_same_tables_elsewhere_have_no_plan(planned: Path, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(planned.parent)
     shutil.copytree(planned, tmp_path / "copy")
-    choices = store.choices(store.open_store(tmp_path / "copy"))
+    monkeypatch.setenv("TSR_DATA", str(tmp_path / "copy"))
+    choices = store.choices(store.open_store())
     assert choices.arms == ["sr-1", "tsr-1"]
 
 
-def test_pages_hold_all_rows_once(imported: Path) -> None:
-    db = store.open_store(imported)
+def test_pages_hold_all_rows_once(foreign: Any) -> None:
     seen = []
     for number in range(page.pages(28)):
-        found = store.run(db, "page", sort="widest gap", rows=page.ROWS, skip=number * page.ROWS, letters=9)
+        found = store.run(foreign, "page", sort="widest gap", rows=page.ROWS, skip=number * page.ROWS, letters=9)
         seen += [row["pair_id"] for row in store.rows(found)]
     assert len(seen) == len(set(seen)) == 28
 
@@ -93,8 +100,8 @@ def first_story(db: Any, words: str) -> Any:
     return store.story(db, row["pair_id"], row["prompt_id"])
 
 
-def test_a_pair_is_told_in_full(imported: Path) -> None:
-    html = pair_page.render(first_story(store.open_store(imported), "number 2 "), "#0072b2")
+def test_a_pair_is_told_in_full(foreign: Any) -> None:
+    html = pair_page.render(first_story(foreign, "number 2 "), "#0072b2")
     text = " ".join(re.sub(r"<[^>]*>", " ", html).split())
     assert "Explain number 2 to a child." in text
     assert "<mark>alpha </mark>says that 2 is" in html and "<mark>beta </mark>says that 2 is" in html
@@ -103,8 +110,8 @@ def test_a_pair_is_told_in_full(imported: Path) -> None:
     assert "weights not known" in text
 
 
-def test_foreign_text_is_escaped(imported: Path) -> None:
-    html = pair_page.render(first_story(store.open_store(imported), "example.invalid"), "#0072b2")
+def test_foreign_text_is_escaped(foreign: Any) -> None:
+    html = pair_page.render(first_story(foreign, "example.invalid"), "#0072b2")
     assert "window.pwned" in html and "<script" not in html and "<img" not in html
 
 
@@ -130,17 +137,19 @@ def test_bars_stand_for_one_gap_or_for_a_range() -> None:
     assert of([n / 7 for n in range(store.SOME_GAPS)]) == (0.2, 0.0)
 
 
-def test_no_pairs_is_one_line(tmp_path: Path) -> None:
+def test_no_pairs_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for folder, told in [(tmp_path / "none", "no such folder"), (tmp_path, "no pairs yet")]:
+        monkeypatch.setenv("TSR_DATA", str(folder))
         with pytest.raises(TsrError, match=told):
-            store.open_store(folder)
+            store.open_store()
 
 
-def test_a_broken_file_is_one_line(imported: Path, tmp_path: Path) -> None:
+def test_a_broken_file_is_one_line(imported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(imported, tmp_path / "broken")
     (tmp_path / "broken/pairs/mine.parquet").write_bytes(b"PAR1 not at all")
+    monkeypatch.setenv("TSR_DATA", str(tmp_path / "broken"))
     with pytest.raises(TsrError, match=r"mine\.parquet") as refused:
-        store.open_store(tmp_path / "broken")
+        store.open_store()
     assert "\n" not in str(refused.value)
 
 

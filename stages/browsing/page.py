@@ -1,12 +1,12 @@
-"""The browser's page but for the open pair: what the filters offer, the counts, the lists. Pure, but for `lengths`."""
+"""The browser's page but for the open pair: what the filters offer, the counts, the lists."""
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import duckdb
 
+from stages import paths
 from stages.browsing.figures import NOTHING, colours, mean, step, title
 from stages.browsing.rendering import template
 from stages.browsing.store import SAMPLE, Choices, rows, run
@@ -27,11 +27,11 @@ def _part(name: str, *values: Any) -> str:
     return str(getattr(template("parts.html.j2").module, name)(*values))
 
 
-def heading(root: Path, choices: Choices) -> str:
+def heading(choices: Choices) -> str:
     """Return the title, and what there is in this folder."""
     pairs, dropped = (sum(row[count] for row in choices.homes) for count in ("n_pairs", "n_dropped"))
     arms = [(name_of(arm), fill) for arm, fill in colours(choices).items()]
-    return _part("heading", str(root), f"{pairs:,}", f"{pairs + dropped:,}", len(choices.homes), arms)
+    return _part("heading", str(paths.data()), f"{pairs:,}", f"{pairs + dropped:,}", len(choices.homes), arms)
 
 
 def arm_options(choices: Choices) -> dict[str, str]:

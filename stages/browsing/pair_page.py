@@ -116,7 +116,7 @@ def _response(pair: Row, role: str, parts: Parts) -> Response:
         role=role,
         parts=parts,
         model=pair[f"{role}_model"],
-        side=pair[f"{role}_side"] or "",
+        side=pair[f"{role}_from"] or "",
         score=number(pair[f"{role}_score"]),
         truth="" if truth is None else number(truth),
         facts=_facts(pair["made"].get(generation_id), said(pair[role]), generation_id),

@@ -70,7 +70,7 @@ def check() -> None:
         raise TsrError(f"{NOTEBOOK}: no such file; run tsr in the folder that holds params.yaml and reports")
     from stages.browsing.store import open_store
 
-    open_store(paths.data()).close()
+    open_store().close()
 
 
 def listen(port: int) -> socket.socket:

@@ -1,4 +1,4 @@
-"""The tables of a dataset root as DuckDB views, and the filters over them.
+"""What the browser asks of the tables, and its filters.
 
 Nothing is loaded: views read the Parquet files when they are asked, and what comes back is a page, a sum or one pair.
 """
@@ -8,25 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import polars as pl
 
-from stages import paths, plan, tables
+from stages import paths, plan
 from stages.errors import TsrError
-from stages.reporting.lineage import future_of, homes, side_models, steps
-from stages.sqlrun import SQL
+from stages.reporting.lineage import future_of, homes, steps
+from stages.sqlrun import SQL, complaint
+from stages.views import open_views
 
 Row = dict[str, Any]
 EXPLORE = SQL / "explore"
-SIDES = {"own": "present", "anchor": "past", "future": "future"}  # a side of the plan, in the words of the method
 SORTS = ("any", "widest gap", "narrowest gap", "chosen longer", "chosen shorter")
 LETTERS = 160  # of a text in the list of pairs
 SOME_GAPS = 21  # different gaps; where there are fewer, each has a bar of its own
 SAMPLE = 20_000  # pairs whose lengths are drawn
-_READ = ("prompts", "generations", "judgments", "scores", "pairs", "dropped", "measures")
 _WANTED = "create or replace temp table wanted (filter varchar, value varchar)"
 _FOUND = "create or replace temp table found (model varchar, prompt_id varchar)"
 _PLANNED = "create temp table planned (model varchar, arm varchar, round bigint, split varchar, place bigint)"
-_SIDES = "create temp table sides (model varchar, answered varchar, side varchar)"
 _MADE = "select * from generations where generation_id in ($chosen_id, $rejected_id)"
 _SCORES = "select * from scores where generation_id in ($chosen_id, $rejected_id) order by judge"
 _VOTES = """
@@ -80,48 +77,25 @@ class Choices:
         return [row for row in self.learners if row["place"] == 1]
 
 
-def plan_of(root: Path) -> Row:
-    """Return the plan whose rounds made the tables, or {} for tables that came from elsewhere."""
-    own = root.resolve() == Path("data").resolve() and plan.PLAN_FILE.is_file()
-    return plan.read() if own else {}
+def open_store() -> duckdb.DuckDBPyConnection:
+    """Return the views of `views.open_views` with `shown`, the pairs that pass the filters, and `shown_dropped`.
 
-
-def open_store(root: Path) -> duckdb.DuckDBPyConnection:
-    """Return a connection with views over the tables of a dataset root, and `shown`, the pairs that pass the filters.
-
-    Raises TsrError where there are no pairs yet, or a file is no readable Parquet.
+    Raises TsrError as it does, and where there are no pairs yet.
     """
-    if not root.is_dir():
-        raise TsrError(f"{root}: no such folder; expected a folder of tables")
-    if not [*(root / "pairs").glob("*.parquet"), *(root / "dropped").glob("*.parquet")]:
+    db, root = open_views(), paths.data()
+    if not any(next((root / table).glob("*.parquet"), None) for table in ("pairs", "dropped")):
         raise TsrError(f"{root}/pairs: no pairs yet; `dvc repro` makes them, or `tsr pair`")
-    db = duckdb.connect()
-    for table in _READ:
-        _view(db, root, table)
-    planned = plan_of(root)
+    # Only the plan's own tables have its rounds.
+    planned = plan.read() if root == Path("data") and plan.PLAN_FILE.is_file() else {}
     _fill(db, "planned", _PLANNED, _planned(planned))
-    _fill(db, "sides", _SIDES, _sides(planned))
     pick(db, Filters())
     try:
         run(db, "learners").to_table("learners")
     except duckdb.Error as error:
-        raise TsrError(f"{root}: {' '.join(str(error).split())}") from error
+        raise TsrError(f"{root}: {complaint(error)}") from error
     for name in ("shown", "shown_dropped"):
         run(db, name).to_view(name)
     return db
-
-
-def _view(db: duckdb.DuckDBPyConnection, root: Path, table: str) -> None:
-    """Make a view of all files of a table; an empty one of the contract's columns where there is none."""
-    files = sorted(str(path) for path in (root / table).rglob("*.parquet") if not path.name.startswith("."))
-    if not files:
-        nothing = pl.DataFrame(schema=tables.schema(table)).to_arrow()
-        db.from_arrow(nothing).create(table)
-        return
-    try:
-        db.read_parquet(files, hive_partitioning=False, union_by_name=True).create_view(table)
-    except duckdb.Error as error:
-        raise TsrError(f"{root}/{table}: {' '.join(str(error).split())}") from error
 
 
 def _planned(planned: Row) -> list[tuple[Any, ...]]:
@@ -132,12 +106,6 @@ def _planned(planned: Row) -> list[tuple[Any, ...]]:
     home = homes(planned) if planned else {}
     ordered = sorted(found, key=lambda row: home[row[0]] != (row[1], row[2]))
     return [(*row, place) for place, row in enumerate(ordered)]
-
-
-def _sides(planned: Row) -> list[tuple[str, str, str]]:
-    """Return (model that learns, model that answered, side)."""
-    learns = planned.get("learns", {}).items()
-    return [(name, model, SIDES[side]) for name, row in learns for side, model in side_models(row).items()]
 
 
 def _fill(db: duckdb.DuckDBPyConnection, table: str, made: str, rows: list[tuple[Any, ...]]) -> None:
@@ -203,8 +171,3 @@ def story(db: duckdb.DuckDBPyConnection, pair_id: str, prompt_id: str) -> Row:
     for name, listed in told.items():
         pair[name] = {gid: [row for row in listed if row["generation_id"] == gid] for gid in ids.values()}
     return pair
-
-
-def here() -> Path:
-    """Return the dataset root that `tsr --data` or TSR_DATA names."""
-    return paths.data()

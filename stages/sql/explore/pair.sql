@@ -23,8 +23,8 @@ select
     pair.rejected_id,
     pair.chosen_model,
     pair.rejected_model,
-    chosen.side     as chosen_side,
-    rejected.side   as rejected_side,
+    pair.chosen_from,
+    pair.rejected_from,
     pair.chosen_score,
     pair.rejected_score,
     measured.chosen_truth,
@@ -33,6 +33,4 @@ select
     pair.length_delta
 from pair
 join learners on learners.model = pair.model and learners.place = 1
-left join sides as chosen on chosen.model = pair.model and chosen.answered = pair.chosen_model
-left join sides as rejected on rejected.model = pair.model and rejected.answered = pair.rejected_model
 left join measured on measured.pair_id = pair.pair_id

@@ -2,16 +2,23 @@
 -- Grain: one row per pair. No text is read: the filter on words is in `found`, made once by found.sql.
 with placed as (
     select
-        pairs.*,
+        pairs.pair_id,
+        pairs.model,
         learners.arm,
         learners.round,
         learners.split,
-        coalesce(chosen.side, pairs.chosen_model)       as chosen_from,
-        coalesce(rejected.side, pairs.rejected_model)   as rejected_from
+        pairs.strategy,
+        pairs.prompt_id,
+        coalesce(pairs.chosen_from, pairs.chosen_model)     as chosen_from,
+        coalesce(pairs.rejected_from, pairs.rejected_model) as rejected_from,
+        pairs.chosen_model,
+        pairs.rejected_model,
+        pairs.chosen_score,
+        pairs.rejected_score,
+        pairs.gap,
+        pairs.length_delta
     from pairs
     join learners on learners.model = pairs.model and learners.place = 1
-    left join sides as chosen on chosen.model = pairs.model and chosen.answered = pairs.chosen_model
-    left join sides as rejected on rejected.model = pairs.model and rejected.answered = pairs.rejected_model
 ),
 
 filters as (
@@ -28,22 +35,7 @@ filters as (
     from wanted
 )
 
-select
-    placed.pair_id,
-    placed.model,
-    placed.arm,
-    placed.round,
-    placed.split,
-    placed.strategy,
-    placed.prompt_id,
-    placed.chosen_from,
-    placed.rejected_from,
-    placed.chosen_model,
-    placed.rejected_model,
-    placed.chosen_score,
-    placed.rejected_score,
-    placed.gap,
-    placed.length_delta
+select placed.*
 from placed
 cross join filters
 where (not by_arm or placed.model in (
