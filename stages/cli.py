@@ -249,9 +249,12 @@ def query(
 @app.command()
 def show(pair_id: Annotated[str, typer.Argument(help="Id of a pair, or its first letters.")]) -> None:
     """Tell one pair's story: prompt, both responses, every vote, weights and seeds."""
+    from stages import params
     from stages import show as tool
+    from stages.parsing import Reading
 
-    tool.show(pair_id)
+    block = params.load().block
+    tool.show(pair_id, Reading(block.judge.rubric, block.score.least_mass))
 
 
 @app.command()

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from stages import paths
 from stages.errors import TsrError
+from stages.parsing import Reading, read_votes
 from stages.reporting.side_by_side import marked
 from stages.sqlrun import SQL, fetch, run_query
 from stages.views import open_views
@@ -19,15 +20,15 @@ Row = dict[str, Any]
 _SIDES = {"chosen": "green", "rejected": "red"}
 
 
-def show(pair_id: str) -> None:
-    """Print a pair's story. `pair_id` may be cut short while it names one pair."""
+def show(pair_id: str, reading: Reading) -> None:
+    """Print a pair's story. `pair_id` may be cut short while it names one pair; `reading` says what a vote is worth."""
     with open_views() as db:
         pair = find(db, pair_id)
         sides, votes = (
-            run_query(db, SQL / "show" / f"{part}.sql", {"pair_id": pair["pair_id"]}).to_dicts()
-            for part in ("sides", "votes")
+            run_query(db, SQL / "show" / f"{part}.sql", {"pair_id": pair["pair_id"]}) for part in ("sides", "votes")
         )
-    Console().print(story(pair, sides, votes))
+    told = votes.with_columns(score=read_votes(reading, votes)["value"])
+    Console().print(story(pair, sides.to_dicts(), told.to_dicts()))
 
 
 def find(db: duckdb.DuckDBPyConnection, pair_id: str) -> Row:
@@ -74,10 +75,9 @@ def _votes(votes: list[Row]) -> Table:
     table.add_column("reply", ratio=1, overflow="fold")
     table.add_column("score", justify="right")
     for vote in votes:
-        score = vote["score"] if vote["given_score"] is None else vote["given_score"]
         cells = [vote["side"], vote["judge"], vote["way"], str(vote["vote_id"]), _text(vote["seed"])]
         reply = vote["raw"] if vote["status"] == "ok" else f"({vote['status']})"
-        table.add_row(*map(Text, [*cells, reply, _text(score)]))
+        table.add_row(*map(Text, [*cells, reply, _text(vote["score"])]))
     return table
 
 

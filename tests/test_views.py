@@ -7,6 +7,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from rows import READING
 from small_run import Run
 
 from stages import cli, output, paths, queries, show, tables, views
@@ -170,7 +171,7 @@ def test_a_missing_dataset_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_pair_tells_its_story(run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     pair = sql("from pairs order by pair_id limit 1").to_dicts()[0]
-    show.show(pair["pair_id"][:12])
+    show.show(pair["pair_id"][:12], READING)
     told = capsys.readouterr().out
     generations = tables.read("generations", paths.generations(pair["chosen_model"], pair["split"]))
     judgments = tables.read("judgments", paths.judgments(pair["judge"], pair["chosen_model"], pair["split"]))
@@ -179,9 +180,9 @@ def test_a_pair_tells_its_story(run: Path, capsys: pytest.CaptureFixture[str], m
     for part in (pair["prompt_id"], chosen["model_hash"], str(chosen["seed"]), str(vote["seed"]), vote["raw"]):
         assert part in told
     with pytest.raises(TsrError, match="not in data/pairs"):
-        show.show("nobody")
+        show.show("nobody", READING)
     with pytest.raises(TsrError, match="several begin like that"):
-        show.show("")
+        show.show("", READING)
 
 
 @pytest.mark.skipif(shutil.which("duckdb") is None, reason="the duckdb command is not installed")

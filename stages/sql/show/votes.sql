@@ -9,19 +9,18 @@ with sides as (
 
 select
     s.side,
+    j.generation_id,
     j.judge,
     j.way,
     j.vote_id,
     j.raw,
+    j.digit_logprobs,
     j.given_score,
     j.finish_reason,
     j.status,
     j.seed,
     j.judge_hash,
-    j.rubric_hash,
-    t.score,
-    t.parse_status
+    j.rubric_hash
 from sides as s
 join judgments as j using (generation_id)
-left join scores as t on t.generation_id = j.generation_id and t.judge = j.judge
 order by s.side, j.judge, j.way, j.vote_id
