@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ from stages.browsing.store import Filters
 from stages.errors import TsrError
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# Looked for, not imported: where marimo is loaded, transformers takes the process for a notebook and wants IPython.
+needs_marimo = pytest.mark.skipif(find_spec("marimo") is None, reason='needs marimo: pip install "tsr[explore]"')
 
 
 @pytest.fixture(scope="module")
@@ -163,8 +167,8 @@ def explore(monkeypatch: pytest.MonkeyPatch, root: Path, *options: str) -> str:
     return str(refused.value)
 
 
+@needs_marimo
 def test_a_taken_port_is_one_line(imported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("marimo")
     with socket.socket() as other:
         other.bind((server.HOST, 0))
         other.listen()
@@ -173,8 +177,8 @@ def test_a_taken_port_is_one_line(imported: Path, monkeypatch: pytest.MonkeyPatc
     assert "port 70000" in explore(monkeypatch, imported, "--port", "70000")
 
 
+@needs_marimo
 def test_without_marimo_or_pairs_it_says_what_to_do(imported: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    pytest.importorskip("marimo")
     assert "no pairs yet" in explore(monkeypatch, tmp_path)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert 'pip install "tsr[explore]"' in explore(monkeypatch, imported)
@@ -309,7 +313,6 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 @pytest.fixture
 def serving(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Starts `tsr explore` and gives its address."""
-    pytest.importorskip("marimo", reason='needs marimo: pip install "tsr[explore]"')
     started = []
 
     def start(folder: Path, root: Path | str) -> str:
@@ -330,6 +333,7 @@ def serving(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 @pytest.mark.slow
+@needs_marimo
 def test_the_browser_on_imported_data(driver: Any, serving: Any, imported: Path) -> None:
     shown = Shown(driver, serving(ROOT, imported))
     assert "28 pairs of 30 prompts" in shown.text(".tsr.head")
@@ -364,6 +368,7 @@ def test_the_browser_on_imported_data(driver: Any, serving: Any, imported: Path)
 
 
 @pytest.mark.slow
+@needs_marimo
 def test_the_browser_on_the_pipelines_own_data(driver: Any, serving: Any, planned: Path) -> None:
     (planned.parent / "reports").mkdir(exist_ok=True)
     shutil.copy(ROOT / "reports/explore.py", planned.parent / "reports")

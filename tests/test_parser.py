@@ -97,7 +97,7 @@ def test_a_rubric_that_cannot_be_read_is_one_line(
     monkeypatch.setattr("stages.parsing.RUBRICS", tmp_path)
     with pytest.raises(TsrError, match=told) as refused:
         read_votes(Reading("wild", 0.5), judgments({"g": ["4"]}))
-    assert ".sql: " in str(refused.value)
+    assert ".sql:" in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
