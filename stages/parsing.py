@@ -7,7 +7,7 @@ import duckdb
 import polars as pl
 
 from stages.errors import TsrError
-from stages.sqlrun import SQL, connect, run_file
+from stages.sqlrun import SQL, complaint, connect, run_file
 
 RUBRICS = Path(__file__).parent / "rubrics"
 
@@ -31,7 +31,7 @@ def load_rubric(db: duckdb.DuckDBPyConnection, rubric: str) -> None:
     try:
         db.execute(path.read_text())
     except duckdb.Error as error:
-        raise TsrError(f"{path}: {' '.join(str(error).split())}") from error
+        raise TsrError(f"{path}{complaint(error, where=True)}") from error
 
 
 def read_votes(reading: Reading, judgments: pl.DataFrame) -> pl.DataFrame:

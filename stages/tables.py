@@ -71,26 +71,33 @@ def write_parts(table: str, parts: Iterable[pl.DataFrame], path: Path) -> None:
     A part is validated and sorted when its turn comes; raises TsrError as `write` does, also where a part's keys do
     not all lie above those of the part before.
     """
+    failed: list[BaseException] = []
 
-    def checked(*_: Any) -> Iterator[pl.DataFrame]:
-        last: tuple[Any, ...] | None = None
-        key = contract(table)["key"]
-        for part in parts:
-            ordered = _sorted(validate(table, part, path), key)
-            if ordered.height and last is not None and ordered.select(key).row(0) <= last:
-                raise TsrError(
-                    f"{path}: {_key(ordered, key)} comes after {last}; expected parts in the order of their keys"
-                )
-            last = ordered.select(key).row(-1) if ordered.height else last
-            yield ordered
+    def source(*_: Any) -> Iterator[pl.DataFrame]:
+        try:
+            yield from _checked(table, parts, path)
+        except BaseException as error:  # polars, left in the middle, may create the file after it was removed
+            failed.append(error)
 
     with replacing(path) as beside:
         try:
-            register_io_source(checked, schema=schema(table)).sink_parquet(
+            register_io_source(source, schema=schema(table)).sink_parquet(
                 beside, compression="zstd", compression_level=3, statistics=True, row_group_size=100_000
             )
         except pl.exceptions.PolarsError as error:  # polars wraps what the system says of a full disk
             raise TsrError(f"{path}: cannot be written: {str(error).splitlines()[0]}") from error
+        if failed:
+            raise failed[0]
+
+
+def _checked(table: str, parts: Iterable[pl.DataFrame], path: Path) -> Iterator[pl.DataFrame]:
+    key, last = contract(table)["key"], None
+    for part in parts:
+        ordered = _sorted(validate(table, part, path), key)
+        if ordered.height and last is not None and ordered.select(key).row(0) <= last:
+            raise TsrError(f"{path}: {_key(ordered, key)} comes after {last}; expected parts in key order")
+        last = ordered.select(key).row(-1) if ordered.height else last
+        yield ordered
 
 
 def check_file(table: str, path: Path) -> None:
