@@ -42,6 +42,11 @@ def rubric_hash(rubric: str) -> str:
     return content_id("rubric", rubric, file_sha256(RUBRICS / rubric / "ask.py"))
 
 
+def parser_hash(rubric: str) -> str:
+    """Return the id of how its replies are read: the hash of `parse.sql`."""
+    return content_id("parser", file_sha256(RUBRICS / rubric / "parse.sql"))
+
+
 def rubrics() -> list[str]:
     """Return the names of the rubrics there are."""
     return sorted(path.parent.name for path in RUBRICS.glob("*/ask.py"))

@@ -52,7 +52,7 @@ def _params() -> "Params":
     from stages import params, plan
 
     loaded = params.load()
-    plan.check_agrees(loaded.arms, loaded.judge, loaded.block.judge.rubric)
+    plan.check_agrees(loaded)
     return loaded
 
 
@@ -61,15 +61,15 @@ def plan(
     check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if plan.yaml is out of date.")] = False,
     prune: Annotated[bool, typer.Option("--prune", help="Delete the outputs that no row makes any more.")] = False,
 ) -> None:
-    """Write stages/plan.yaml from arms, judge and rubric in params.yaml."""
+    """Write stages/plan.yaml from arms, judge and rubrics in params.yaml."""
     from stages import params, plan
     from stages.leftovers import leftovers
 
     loaded = params.load()
     if check:
-        plan.check_agrees(loaded.arms, loaded.judge, loaded.block.judge.rubric)
+        plan.check_agrees(loaded)
         return
-    built = plan.build(loaded.arms, loaded.judge, loaded.block.judge.rubric)
+    built = plan.of(loaded)
     plan.check_judges(built)
     plan.write(built)
     counts = f"{len(built.answers())} answers, {len(built.judges())} judgments, {len(built.learns)} trainings"
@@ -97,16 +97,17 @@ def base() -> None:
     from stages import base
 
     loaded = _params()
-    base.run(loaded.seed, loaded.block.base)
+    base.run(loaded.seed, loaded.block)
 
 
 @app.command()
 def sft() -> None:
     """Stage: train M0 on answers and judgments."""
-    from stages import sft
+    from stages import launching, sft
 
     loaded = _params()
-    sft.run(loaded.seed, loaded.block.sft)
+    if not launching.elsewhere(loaded.block.training):
+        sft.run(loaded.seed, loaded.block)
 
 
 @app.command()
@@ -164,9 +165,11 @@ def dpo(
 ) -> None:
     """Stage: train a model version on its pairs."""
     from stages import dpo as stage
+    from stages import launching
 
     loaded = _params()
-    stage.run(loaded.seed, loaded.block.dpo, name, policy, steps)
+    if not launching.elsewhere(loaded.block.training):
+        stage.run(loaded.seed, loaded.block, name, policy, steps)
 
 
 @app.command()
@@ -319,7 +322,7 @@ def gc(
     from stages import params, plan
 
     loaded = params.load()
-    tool.run(plan.check_agrees(loaded.arms, loaded.judge, loaded.block.judge.rubric), dry_run=dry_run)
+    tool.run(plan.check_agrees(loaded), dry_run=dry_run)
 
 
 @app.command("import")

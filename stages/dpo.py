@@ -8,8 +8,8 @@ from stages import models, paths, tables
 from stages.drops import funnel
 from stages.errors import TsrError
 from stages.ids import seed32_for
-from stages.params import Dpo
-from stages.progress import progress
+from stages.lengths import within
+from stages.params import Profile
 from stages.runtime import prepare_torch
 
 CURVE = {
@@ -22,7 +22,7 @@ CURVE = {
 }
 
 
-def run(seed: int, settings: Dpo, name: str, policy: str, steps: int = 0) -> None:
+def run(seed: int, settings: Profile, name: str, policy: str, steps: int = 0) -> None:
     """Write `data/models/<name>` and its training curve; `steps` above 0 stops after so many, for a trial."""
     pairs = tables.read("pairs", paths.pairs(name))
     if not pairs.height:
@@ -36,40 +36,36 @@ def run(seed: int, settings: Dpo, name: str, policy: str, steps: int = 0) -> Non
 
 
 def fit(
-    seed: int, settings: Dpo, name: str, policy: Path, pairs: pl.DataFrame, steps: int = 0
+    seed: int, settings: Profile, name: str, policy: Path, pairs: pl.DataFrame, steps: int = 0
 ) -> list[dict[str, float]]:
     """Train a copy of `policy` on `pairs`, save it as `name`, and return the trainer's log.
 
-    The seed comes from the run's seed, the policy's weights and the pairs, so equal work gives equal weights.
+    The seed comes from the run's seed, the policy's weights and the pairs, so equal work gives equal weights. The
+    reference is the policy before its first step: its log-probabilities are computed once, and no second model is held.
     """
     from datasets import Dataset
     from trl import DPOConfig, DPOTrainer
 
-    from stages.training import CPU_ARGUMENTS, train
+    from stages.training import Job, adapter, arguments, load_policy, train
 
-    ordered = pairs.sort("prompt_id")
-    total = steps or settings.epochs * -(-pairs.height // settings.batch_size)
+    tokenizer = models.load_tokenizer(policy)
+    ordered, left_out = within(pairs.sort("prompt_id"), tokenizer, ("chosen", "rejected"), settings.dpo.max_tokens)
+    ids = ordered.select("chosen_id", "rejected_id").rows()
+    drawn = seed32_for(seed, "dpo", models.model_hash(policy), ids)
+    job = Job(name, policy, drawn, settings.training, settings.dpo, settings.following, ids, left_out)
     trainer = DPOTrainer(
-        model=models.load_model(policy).train(),
-        ref_model=models.load_model(policy),
-        processing_class=models.load_tokenizer(policy),
+        model=load_policy(job),
+        processing_class=tokenizer,
+        peft_config=adapter(settings.training),
         train_dataset=Dataset.from_list(ordered.select("prompt", "chosen", "rejected").to_dicts()),
         args=DPOConfig(
-            beta=settings.beta,
-            learning_rate=settings.learning_rate,
-            lr_scheduler_type="constant_with_warmup",
-            warmup_steps=settings.warmup_steps,
-            num_train_epochs=settings.epochs,
+            beta=settings.dpo.beta,
+            precompute_ref_log_probs=True,
+            num_train_epochs=settings.dpo.epochs,
             max_steps=steps or -1,
-            per_device_train_batch_size=settings.batch_size,
-            max_grad_norm=settings.max_grad_norm,
-            max_length=None,
             logging_steps=1,
-            seed=seed32_for(seed, "dpo", models.model_hash(policy), ordered.select("chosen_id", "rejected_id").rows()),
-            **CPU_ARGUMENTS,
+            **arguments(job),
         ),
     )
-    with progress(f"dpo {name}", total, "steps") as advance:
-        train(trainer, advance)
-    models.save(trainer.model, models.load_tokenizer(policy), paths.model(name))
-    return list(trainer.state.log_history)
+    total = steps or settings.dpo.epochs * -(-ordered.height // settings.dpo.batch_size)
+    return train(trainer, job, "dpo", total)

@@ -5,12 +5,11 @@ behind an API) is a folder too: its `endpoint.json` says what it is called there
 """
 
 import json
-import os
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stages.errors import TsrError
+from stages.files import replacing_folder
 from stages.ids import content_id, file_sha256
 
 if TYPE_CHECKING:
@@ -24,6 +23,7 @@ _HASHED = (
 
 
 ENDPOINT = "endpoint.json"
+MADE_BY = "made_by.json"
 
 
 def endpoint(folder: Path) -> dict[str, str] | None:
@@ -72,6 +72,19 @@ def template_hash(folder: Path) -> str:
     return content_id("template", inside)
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """Return what a JSON file of a model folder says. Raises TsrError if it is not there, or says nothing."""
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise TsrError(f"{path}: no such file; expected a model in Hugging Face form") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise TsrError(f"{path}: not valid JSON: {error}") from error
+    if not isinstance(said, dict):
+        raise TsrError(f"{path}: expected a JSON object")
+    return said
+
+
 def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     """Return the tokenizer of a model version; it must have a chat template."""
     from transformers import AutoTokenizer
@@ -86,8 +99,11 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     return tokenizer
 
 
-def load_model(folder: Path, dtype: str = "float32", device: str = "cpu") -> "PreTrainedModel":
-    """Return the model of a model version, in evaluation mode; `dtype` is a name of torch's."""
+def load_model(folder: Path, dtype: str = "float32", device: str = "cpu", **options: Any) -> "PreTrainedModel":
+    """Return the model of a model version, in evaluation mode; `dtype` is a name of torch's.
+
+    `options` go to `from_pretrained` as they are.
+    """
     import torch
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
@@ -95,11 +111,11 @@ def load_model(folder: Path, dtype: str = "float32", device: str = "cpu") -> "Pr
     _check_folder(folder)
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=getattr(torch, dtype), use_safetensors=True, local_files_only=True
+            folder, dtype=getattr(torch, dtype), use_safetensors=True, local_files_only=True, **options
         )
     except (OSError, ValueError, SafetensorError) as error:
         raise TsrError(f"{folder}: the model cannot be read: {_line(error)}") from error
-    return model.eval().to(device)
+    return model.eval() if "quantization_config" in options else model.eval().to(device)
 
 
 def _check_folder(folder: Path) -> None:
@@ -114,11 +130,19 @@ def _line(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
 
 
-def save(model: Any, tokenizer: "PreTrainedTokenizerBase", folder: Path) -> None:
-    """Write a model version beside its place, then rename: a crash leaves no half model."""
-    beside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    model.save_pretrained(beside, safe_serialization=True)
-    tokenizer.save_pretrained(beside)
-    if folder.exists():
-        shutil.rmtree(folder)
-    beside.replace(folder)
+def save(
+    model: Any,
+    tokenizer: "PreTrainedTokenizerBase",
+    folder: Path,
+    weights: dict[str, Any] | None = None,
+    made_by: dict[str, Any] | None = None,
+) -> None:
+    """Write a model version beside its place, then rename: a crash leaves no half model.
+
+    `weights` take the place of the model's own; `made_by` says how it came about, and is no part of its hash.
+    """
+    with replacing_folder(folder) as beside:
+        model.save_pretrained(beside, state_dict=weights)
+        tokenizer.save_pretrained(beside)
+        if made_by:
+            (beside / MADE_BY).write_text(json.dumps(made_by, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -11,13 +11,14 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 
 from stages.asking import load_ask, rubrics
 from stages.backends import backends, load_module
-from stages.block import Block, Count, NotNegative, Positive, Share
+from stages.block import Block, Count, NotNegative, Positive, Share, Whole
 from stages.errors import TsrError
 from stages.paths import checked
 from stages.strategies import found
@@ -90,8 +91,11 @@ class Prepare(Block):
     judge_errors: Share
 
 
-class Base(Block):
-    """The base model's shape."""
+MADE = "made"  # as `base_model`: a tiny model with random weights, of the shape that the block `base` gives
+
+
+class MadeBase(Block):
+    """The shape of a base model that is made here."""
 
     hidden_size: Count
     layers: Count
@@ -100,21 +104,80 @@ class Base(Block):
     init_std: Positive
 
     @model_validator(mode="after")
-    def _heads_divide(self) -> "Base":
+    def _heads_divide(self) -> "MadeBase":
         if self.hidden_size % (2 * self.heads):
             raise ValueError(f"hidden_size {self.hidden_size} is no multiple of twice the heads, {2 * self.heads}")
         return self
 
 
-class Sft(Block):
+class GivenBase(Block):
+    """How a base model that comes from a hub or a folder is taken in."""
+
+    trust_remote_code: bool
+    chat_template: str  # a file; empty: the tokenizer's own, or the default where it has none
+    template_values: dict[str, Any]  # variables that the template reads, set once and for all
+
+
+class Training(Block):
+    """What SFT and DPO train with: hardware, precision, adapters. Equal for both."""
+
+    device: Literal["auto", "cpu", "cuda"]
+    dtype: Literal["float32", "bfloat16"]
+    adapter: Literal["none", "lora", "qlora"]
+    lora_rank: Count
+    lora_alpha: Count
+    lora_dropout: Share
+    rows_at_once: Whole
+    gradient_checkpointing: bool
+    attention: Literal["sdpa", "eager", "flash_attention_2"]
+    save_dtype: Literal["float32", "bfloat16"]
+    launch: str
+
+    @field_validator("launch")
+    @classmethod
+    def _launch_exists(cls, launch: str) -> str:
+        if launch and not Path(launch).is_file():
+            raise ValueError(f"no file {launch!r}; expected a configuration of accelerate, or nothing for one process")
+        return launch
+
+
+class Following(Block):
+    """How a training can be followed and gone on with. No result depends on it, so no stage does."""
+
+    checkpoint_every: Whole
+    log_to: Literal["none", "tensorboard", "trackio", "wandb"]
+
+
+class Schedule(Block):
+    """Batches and learning rate of a training; the rate falls as a cosine from the first to the final one."""
+
+    batch_size: Count
+    learning_rate: Positive
+    final_learning_rate: NotNegative
+    warmup_steps: Whole
+    max_grad_norm: Positive
+    max_tokens: Whole
+
+    @model_validator(mode="after")
+    def _rate_falls(self) -> "Schedule":
+        if self.final_learning_rate > self.learning_rate:
+            raise ValueError("final_learning_rate is above learning_rate")
+        return self
+
+
+class Sft(Schedule):
     """How M0 is trained."""
 
-    steps: Count
-    batch_size: Count
+    steps: Whole
     ift_share: Share
-    learning_rate: Positive
-    warmup_steps: Annotated[int, Field(ge=0)]
-    max_grad_norm: Positive
+    epochs: Whole
+    packing: bool
+
+    @model_validator(mode="after")
+    def _has_a_length(self) -> "Sft":
+        if bool(self.steps) == bool(self.epochs):
+            raise ValueError("expected either steps or epochs above 0, and the other 0")
+        return self
 
 
 class Sampling(Block):
@@ -197,21 +260,17 @@ class Pair(Block):
         return parameters
 
 
-class Dpo(Block):
+class Dpo(Schedule):
     """How a model version learns from pairs."""
 
     beta: Positive
-    learning_rate: Positive
-    warmup_steps: Annotated[int, Field(ge=0)]
     epochs: Count
-    batch_size: Count
-    max_grad_norm: Positive
 
 
 class Measure(Block):
     """How much of a round is measured."""
 
-    gradient_pairs: Annotated[int, Field(ge=0)]
+    gradient_pairs: Whole
 
 
 class Evaluate(Block):
@@ -223,8 +282,11 @@ class Evaluate(Block):
 class Profile(Block):
     """All settings of one profile, one block a stage."""
 
+    base_model: str
     prepare: Prepare
-    base: Base
+    base: MadeBase | GivenBase
+    training: Training
+    following: Following
     sft: Sft
     backends: dict[str, Any]
     generate: Generate
@@ -235,13 +297,20 @@ class Profile(Block):
     measure: Measure
     evaluate: Evaluate
 
+    @field_validator("base", mode="before")
+    @classmethod
+    def _base_of_its_kind(cls, block: Any, info: ValidationInfo) -> Block:
+        """Check the block by what `base_model` says."""
+        kind = MadeBase if info.data.get("base_model") == MADE else GivenBase
+        return _checked(kind, block, "base")
+
     @field_validator("backends")
     @classmethod
     def _settings(cls, blocks: dict[str, Any]) -> dict[str, Block]:
         """Check each block by its backend's own `Settings`."""
         if unknown := sorted(set(blocks) - set(backends())):
             raise ValueError(f"no backend {unknown[0]!r}; there are: {', '.join(backends())}")
-        return {name: _settings_of(name, values) for name, values in blocks.items()}
+        return {name: _checked(load_module(name).Settings, values, name) for name, values in blocks.items()}
 
     @model_validator(mode="after")
     def _backends_have_settings(self) -> "Profile":
@@ -251,11 +320,12 @@ class Profile(Block):
         return self
 
 
-def _settings_of(name: str, values: Any) -> Block:
+def _checked(kind: type[Block], values: Any, name: str) -> Block:
+    """Return a block that is of `kind` for a reason that pydantic cannot know."""
     try:
-        return load_module(name).Settings(**values)
+        return kind(**values)
     except ValidationError as error:
-        raise ValueError(f"{name}.{_first(error, list(load_module(name).Settings.model_fields))}") from error
+        raise ValueError(f"{name}.{_first(error, list(kind.model_fields))}") from error
     except TypeError as error:
         raise ValueError(f"{name}: expected a block of settings") from error
 

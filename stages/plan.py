@@ -13,16 +13,17 @@ from typing import Any
 import yaml
 
 from stages import paths, strategies
+from stages.asking import parser_hash, rubric_hash
 from stages.errors import TsrError
 from stages.files import write_text
-from stages.params import Arms
+from stages.params import Arms, Params
 from stages.paths import ROLES
 
 PLAN_FILE = Path("stages/plan.yaml")
 FIRST = "M0"
 JUDGES = (".judge", ".second")  # columns that may name a model that the plan does not train, here or not
 SELF = "self"  # as `judge` in params.yaml: every model version judges for its own next step
-_HEADER = "# Written by `tsr plan` from arms, judge and rubric in params.yaml. Change those, not this.\n"
+_HEADER = "# Written by `tsr plan` from arms, judge, teacher and rubrics in params.yaml. Change those, not this.\n"
 # arm -> (prefix of its model versions, uses the past, uses the future)
 ARMS = {
     "sr": ("sr", False, False),
@@ -52,7 +53,7 @@ class Plan:
     """All rows of the plan. `lines` gives each arm's model versions in order, by the names they are kept under."""
 
     judge: str = SELF
-    rubric: str = "micro"
+    rubrics: dict[str, dict[str, str]] = field(default_factory=dict)
     learns: dict[str, Learn] = field(default_factory=dict)
     also: dict[str, list[str]] = field(default_factory=dict)
     lines: dict[str, list[str]] = field(default_factory=dict)
@@ -94,17 +95,24 @@ class Plan:
             "learns": {name: asdict(row) | {"also": self.also[name]} for name, row in self.learns.items()},
             "models": {m: {"model": m, "judge": m if self.judge == SELF else self.judge} for m in self.models},
             "lines": self.lines,
-            "rubric": self.rubric,
+            "rubrics": self.rubrics,
         }
 
 
-def build(arms: Arms, judge: str = SELF, rubric: str = "micro") -> Plan:
+def of(params: Params) -> Plan:
+    """Return the plan that params.yaml asks for. Raises TsrError as `build` does."""
+    return build(params.arms, params.judge, {name: block.judge.rubric for name, block in params.profiles.items()})
+
+
+def build(arms: Arms, judge: str = SELF, rubrics: dict[str, str] | None = None) -> Plan:
     """Return the plan of the arms; each arm starts from M0.
 
     `judge` is `self` or one model version that judges throughout. Raises TsrError for one that the plan would train.
-    `rubric` is there for dvc.yaml, whose stages depend on its files.
+    `rubrics` are those of the profiles. Their files' hashes stand in the plan, for dvc.yaml: it cannot tell which files
+    a profile's rubric has, but it can look up what stands under a profile's name.
     """
-    plan = Plan(judge=judge, rubric=rubric)
+    hashes = {name: {"ask": rubric_hash(one), "parse": parser_hash(one)} for name, one in (rubrics or {}).items()}
+    plan = Plan(judge=judge, rubrics=hashes)
     for arm, rounds in arms.rounds.items():
         line = [FIRST]
         for number in range(rounds):
@@ -172,9 +180,6 @@ def dumps(plan: Plan) -> str:
     """Return the text of plan.yaml, one line a row."""
     lines = [_HEADER]
     for table, rows in plan.as_dict().items():
-        if isinstance(rows, str):
-            lines.append(f"{table}: {rows}\n")
-            continue
         lines.append(f"{table}:\n")
         for key, row in rows.items():
             text = yaml.safe_dump(row, default_flow_style=True, sort_keys=False, width=10_000).strip()
@@ -218,9 +223,9 @@ def _mentioned(plan: dict[str, Any]) -> Iterator[tuple[str, str | None]]:
                 yield f"{table}.{key}.{column}", row.get(column) if isinstance(row, dict) else None
 
 
-def check_agrees(arms: Arms, judge: str, rubric: str, path: Path = PLAN_FILE) -> dict[str, Any]:
-    """Return the plan on disk if it is the one that arms, judge and rubric give, else raise TsrError."""
+def check_agrees(params: Params, path: Path = PLAN_FILE) -> dict[str, Any]:
+    """Return the plan on disk if it is the one that params.yaml and the rubrics' files give, else raise TsrError."""
     plan = read(path)
-    if path.read_text() != dumps(build(arms, judge, rubric)):
-        raise TsrError(f"{path}: does not match arms, judge and rubric in params.yaml; run `tsr plan`")
+    if path.read_text() != dumps(of(params)):
+        raise TsrError(f"{path}: does not match arms, judge and rubrics in params.yaml; run `tsr plan`")
     return plan

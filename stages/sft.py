@@ -7,19 +7,19 @@ import polars as pl
 from stages import models, paths, tables
 from stages.errors import TsrError
 from stages.ids import seed32_for, seed_for
-from stages.params import Sft
-from stages.progress import progress
+from stages.lengths import answer, within
+from stages.params import Profile, Sft
 from stages.runtime import prepare_torch
 
 
-def run(seed: int, settings: Sft) -> None:
+def run(seed: int, settings: Profile) -> None:
     """Write `data/models/M0` and its training curve."""
     prepare_torch()
     ift = tables.read("prompts", paths.prompts("ift"))
     eft = tables.read("prompts", paths.prompts("eft"))
     check_examples(ift, paths.prompts("ift"))
     check_examples(eft, paths.prompts("eft"))
-    log = fit(seed, settings, mix(seed, ift, eft, settings))
+    log = fit(seed, settings, mix(seed, ift, eft, settings.sft))
     from stages.training import write_curve
 
     write_curve(
@@ -38,8 +38,11 @@ def check_examples(examples: pl.DataFrame, where: Path) -> None:
 def mix(seed: int, ift: pl.DataFrame, eft: pl.DataFrame, settings: Sft) -> pl.DataFrame:
     """Return the examples of the whole training: steps x batch_size rows, `ift_share` of them IFT.
 
-    Each kind is shuffled and, where it is too short, repeated; the trainer shuffles the whole once more.
+    Each kind is shuffled and, where it is too short, repeated; the trainer shuffles the whole once more. Where
+    `epochs` are asked for instead, every example stands there once.
     """
+    if settings.epochs:
+        return pl.concat([ift, eft]).sort("prompt_id")
     total = settings.steps * settings.batch_size
     n_ift = round(total * settings.ift_share)
     parts = [_take(ift, n_ift, seed_for(seed, "sft", "ift")), _take(eft, total - n_ift, seed_for(seed, "sft", "eft"))]
@@ -52,40 +55,31 @@ def _take(rows: pl.DataFrame, count: int, seed: int) -> pl.DataFrame:
     return pl.concat([rows.clear(), *rounds]).head(count)
 
 
-def fit(seed: int, settings: Sft, examples: pl.DataFrame) -> list[dict[str, float]]:
-    """Train base on `examples`, save M0, and return the trainer's log."""
+def fit(seed: int, settings: Profile, examples: pl.DataFrame) -> list[dict[str, float]]:
+    """Train base on `examples`, on the tokens of their answers alone; save M0, and return the trainer's log."""
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
-    from stages.training import CPU_ARGUMENTS, train
+    from stages.training import Job, adapter, arguments, load_policy, train
 
-    base = paths.model("base")
+    base, sft = paths.model("base"), settings.sft
     tokenizer = models.load_tokenizer(base)
+    answered = examples.select("prompt_id", prompt="messages", completion=answer(pl.col("reference")))
+    kept, left_out = within(answered, tokenizer, ("completion",), sft.max_tokens)
+    ids = kept["prompt_id"].to_list()
+    job = Job("M0", base, seed32_for(seed, "sft"), settings.training, sft, settings.following, ids, left_out)
     trainer = SFTTrainer(
-        model=models.load_model(base).train(),
+        model=load_policy(job),
         processing_class=tokenizer,
-        train_dataset=Dataset.from_list(
-            [
-                {"prompt": m, "completion": [{"role": "assistant", "content": r}]}
-                for m, r in examples.select("messages", "reference").iter_rows()
-            ]
-        ),
+        peft_config=adapter(settings.training),
+        train_dataset=Dataset.from_list(kept.select("prompt", "completion").to_dicts()),
         args=SFTConfig(
-            max_steps=settings.steps,
-            per_device_train_batch_size=settings.batch_size,
-            learning_rate=settings.learning_rate,
-            lr_scheduler_type="cosine",
-            warmup_steps=settings.warmup_steps,
-            max_grad_norm=settings.max_grad_norm,
+            max_steps=sft.steps or -1,
+            num_train_epochs=sft.epochs,
+            packing=sft.packing,
+            completion_only_loss=True,
             logging_steps=10,
-            seed=seed32_for(seed, "sft"),
-            max_length=None,
-            **CPU_ARGUMENTS,
+            **arguments(job),
         ),
     )
-    with progress("sft M0", settings.steps, "steps") as advance:
-        train(trainer, advance)
-    models.save(
-        trainer.model, models.load_tokenizer(base), paths.model("M0")
-    )  # the tokenizer as it was: TRL alters its own
-    return list(trainer.state.log_history)
+    return train(trainer, job, "sft", sft.steps or sft.epochs * -(-kept.height // sft.batch_size))

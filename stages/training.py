@@ -1,34 +1,143 @@
-"""What SFT and DPO share: trainer settings that repeat bit for bit, progress, and the training curve."""
+"""What SFT and DPO share: trainer settings, a training that can be stopped and resumed, and what it leaves behind."""
 
+import json
+import os
+import shutil
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from stages import models, paths
+from stages.errors import TsrError
 from stages.files import write_text
-from stages.progress import Advance
-
-# TRL 1.16 defaults that a CPU cannot use are switched off; nothing is saved or sent anywhere by the trainer.
-CPU_ARGUMENTS: dict[str, Any] = {
-    "output_dir": tempfile.gettempdir(),  # it must be named and exist; nothing is written to it
-    "use_cpu": True,
-    "bf16": False,
-    "gradient_checkpointing": False,
-    "report_to": [],
-    "save_strategy": "no",
-    "disable_tqdm": True,
-    "full_determinism": False,
-    "dataloader_num_workers": 0,
-    "dataloader_pin_memory": False,
-    "optim": "adamw_torch",
-    "weight_decay": 0.0,
-}
+from stages.ids import content_id
+from stages.params import Following, Schedule, Training
+from stages.progress import Advance, progress
 
 
-class Advancing(TrainerCallback):  # type: ignore[misc]
-    """Advances a progress display by one each optimizer step, and keeps the trainer's own prints away."""
+@dataclass(frozen=True)
+class Job:
+    """One training: what it makes (`name`), what it starts from, and how. `rows` are its examples' ids, in order."""
+
+    name: str
+    policy: Path
+    seed: int
+    settings: Training
+    schedule: Schedule
+    following: Following
+    rows: list[Any]
+    left_out: int  # examples beyond max_tokens
+
+    @property
+    def checkpoints(self) -> Path:
+        """Return where a stopped training is kept: a folder of its own for all that decides the result."""
+        decides = [self.seed, self.settings.model_dump(), self.schedule.model_dump(), self.rows, torch.__version__]
+        key = content_id("training", self.name, models.model_hash(self.policy), decides)
+        return paths.store() / "training" / f"{self.name}-{key[:12]}"
+
+
+def device(settings: Training) -> str:
+    """Return `cpu` or `cuda`. Raises TsrError where the settings ask for a GPU that is not there."""
+    there = torch.cuda.is_available()
+    if not there and settings.device == "cuda":
+        raise TsrError("params.yaml: training.device: cuda, but torch finds no GPU; expected one, or cpu")
+    if not there and settings.adapter == "qlora":
+        raise TsrError("params.yaml: training.adapter: qlora needs a GPU; expected lora or none on a CPU")
+    return "cuda" if there and settings.device != "cpu" else "cpu"
+
+
+def is_main() -> bool:
+    """Return whether this process writes; of several that train together, one does."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def rows_a_step(job: Job) -> tuple[int, int]:
+    """Return the rows that one process takes at once, and how often before a step. Raises TsrError if they do not fit."""
+    processes, batch = int(os.environ.get("WORLD_SIZE", "1")), job.schedule.batch_size
+    at_once = job.settings.rows_at_once or -(-batch // processes)
+    if batch % (processes * at_once):
+        raise TsrError(
+            f"params.yaml: batch_size {batch} is no multiple of training.rows_at_once {at_once} x {processes} processes"
+        )
+    return at_once, batch // (processes * at_once)
+
+
+def arguments(job: Job) -> dict[str, Any]:
+    """Return what SFTConfig and DPOConfig have in common.
+
+    TRL 1.16 turns bf16 and gradient checkpointing on by default; here the settings decide.
+    """
+    settings, schedule, following = job.settings, job.schedule, job.following
+    at_once, times = rows_a_step(job)
+    if following.log_to == "tensorboard":
+        os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(paths.store() / "tensorboard" / job.name))
+    return {
+        # It must be named and exist; without checkpoints nothing is written to it.
+        "output_dir": str(job.checkpoints) if following.checkpoint_every else tempfile.gettempdir(),
+        "run_name": job.name,
+        "use_cpu": device(settings) == "cpu",
+        "bf16": settings.dtype == "bfloat16",
+        "gradient_checkpointing": settings.gradient_checkpointing,
+        "per_device_train_batch_size": at_once,
+        "gradient_accumulation_steps": times,
+        "learning_rate": schedule.learning_rate,
+        "lr_scheduler_type": "cosine_with_min_lr",
+        "lr_scheduler_kwargs": {"min_lr": schedule.final_learning_rate},
+        "warmup_steps": schedule.warmup_steps,
+        "max_grad_norm": schedule.max_grad_norm,
+        "weight_decay": 0.0,
+        "optim": "adamw_torch",
+        "seed": job.seed,
+        "max_length": None,  # nothing is cut: examples that are too long have been left out, and counted
+        "report_to": [] if following.log_to == "none" else [following.log_to],
+        "save_strategy": "steps" if following.checkpoint_every else "no",
+        "save_steps": following.checkpoint_every or 500,
+        "save_total_limit": 2,
+        "disable_tqdm": True,
+        "full_determinism": False,
+        "dataloader_num_workers": 0,
+        "dataloader_pin_memory": device(settings) == "cuda",
+    }
+
+
+def load_policy(job: Job) -> Any:
+    """Return the model to train: whole weights in float32, or frozen ones in `dtype` beneath an adapter."""
+    settings, options = job.settings, {}
+    if settings.adapter == "qlora":
+        from transformers import BitsAndBytesConfig
+
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=getattr(torch, settings.dtype),
+        )
+    dtype = "float32" if settings.adapter == "none" else settings.dtype
+    return models.load_model(job.policy, dtype, attn_implementation=settings.attention, **options).train()
+
+
+def adapter(settings: Training) -> Any:
+    """Return the configuration of LoRA (arXiv 2106.09685) on all linear layers, or None for whole weights."""
+    if settings.adapter == "none":
+        return None
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=settings.lora_rank,
+        lora_alpha=settings.lora_alpha,
+        lora_dropout=settings.lora_dropout,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
+
+
+class _Advancing(TrainerCallback):  # type: ignore[misc]
+    """Advances a progress display by one each optimizer step."""
 
     def __init__(self, advance: Advance) -> None:
         self._advance = advance
@@ -38,17 +147,71 @@ class Advancing(TrainerCallback):  # type: ignore[misc]
         self._advance()
 
 
-def train(trainer: Any, advance: Advance) -> None:
-    """Run a Hugging Face trainer with our progress display instead of its prints."""
+def train(trainer: Any, job: Job, stage: str, steps: int) -> list[dict[str, float]]:
+    """Train to the end, from the last checkpoint where there is one, and save `job.name`; return the log."""
     from transformers.trainer_callback import PrinterCallback
 
+    last = _last_checkpoint(job.checkpoints)
+    done = int(last.name.removeprefix("checkpoint-")) if last else 0
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(Advancing(advance))
-    trainer.train()
+    with progress(f"{stage} {job.name}", steps, "steps", reused=done) as advance:
+        trainer.add_callback(_Advancing(advance))
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
+    _save(trainer, job, steps)
+    if is_main():
+        shutil.rmtree(job.checkpoints, ignore_errors=True)
+    return list(trainer.state.log_history)
+
+
+def _last_checkpoint(folder: Path) -> Path | None:
+    """Return the newest whole checkpoint. The trainer writes its state last, so one without it is torn."""
+    for found in sorted(folder.glob("checkpoint-*"), key=lambda c: -int(c.name.removeprefix("checkpoint-"))):
+        try:
+            json.loads((found / "trainer_state.json").read_text())
+        except (OSError, json.JSONDecodeError):
+            continue
+        return found
+    return None
+
+
+def _save(trainer: Any, job: Job, steps: int) -> None:
+    """Write the new model version as whole weights, an adapter merged into them."""
+    state = trainer.accelerator.get_state_dict(trainer.model)  # all processes, where weights lie in parts
+    if not is_main():
+        return
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    dtype = getattr(torch, job.settings.save_dtype)
+    if job.settings.adapter != "none":
+        model, state = _merged(model, state, job)
+    weights = {name: tensor.to(dtype) for name, tensor in state.items()}
+    model.config.dtype = dtype
+    made_by = {
+        "policy_hash": models.model_hash(job.policy),
+        "examples": len(job.rows),
+        "left_out": job.left_out,
+        "steps": steps,
+        "seed": job.seed,
+        "training": job.settings.model_dump(),
+        "schedule": job.schedule.model_dump(),
+    }
+    # The tokenizer as it was: TRL alters its own.
+    models.save(model, models.load_tokenizer(job.policy), paths.model(job.name), weights, made_by)
+
+
+def _merged(trained: Any, state: dict[str, torch.Tensor], job: Job) -> tuple[Any, dict[str, torch.Tensor]]:
+    """Return the policy with the trained adapter merged in: into its own weights, not into quantised ones."""
+    from peft import get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+
+    whole = get_peft_model(models.load_model(job.policy, job.settings.save_dtype), adapter(job.settings))
+    set_peft_model_state_dict(whole, get_peft_model_state_dict(trained, state_dict=state))
+    merged = whole.merge_and_unload()
+    return merged, merged.state_dict()
 
 
 def write_curve(log_history: list[dict[str, float]], columns: dict[str, str], path: Path) -> None:
     """Write the logged steps as CSV: `step` and `columns` (logged name -> column name). No times."""
+    if not is_main():
+        return
     steps = [entry for entry in log_history if "loss" in entry]
     rows = [{"step": int(e["step"])} | {name: round(e[key], 6) for key, name in columns.items()} for e in steps]
     write_text(pl.DataFrame(rows).write_csv(), path)

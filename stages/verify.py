@@ -24,7 +24,7 @@ Row = dict[str, Any]
 
 def run(params: Params, *, partial: bool = False) -> None:
     """Print what is wrong, one line each; raise TsrError if anything is. `partial` lets outputs be absent."""
-    planned = plan.check_agrees(params.arms, params.judge, params.block.judge.rubric)
+    planned = plan.check_agrees(params)
     outputs = [*planned_outputs(planned), *lockfile.added()]
     wrong = list(check_hashes(outputs, partial=partial))
     checks = [

@@ -61,7 +61,7 @@ def read_run(params: Params) -> RunData:
 
     Raises TsrError for a missing file, naming it.
     """
-    rows = plan.check_agrees(params.arms, params.judge, params.block.judge.rubric)
+    rows = plan.check_agrees(params)
     rounds = {name: _read_json(paths.measures_json(name), _ROUND_KEYS) for name in rows["learns"]}
     models = {name: _read_json(paths.evaluation_json(name), _MODEL_KEYS) for name in rows["models"]}
     pair_rows = pl.concat([_pair_rows(name) for name in rows["learns"]])
