@@ -1,0 +1,167 @@
+"""A base model from a hub or a folder, made fit for every later stage: weights, a pad token, a chat template.
+
+What a template leaves open is closed here, once: its variables (Llama 3's reads the clock for `date_string`, Qwen 3's
+asks `enable_thinking`) are set inside it, so that training, the embedded engine and any server see the same prompts.
+"""
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stages import models
+from stages.errors import TsrError
+from stages.files import replacing_folder
+from stages.params import GivenBase
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+DEFAULT_TEMPLATE = Path(__file__).parent / "templates" / "plain.jinja"
+_TAKEN = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
+_PINNED = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)@(?P<revision>[0-9a-f]{40})")
+_PADS = ("<|finetune_right_pad_id|>", "<|endoftext|>", "<pad>", "[PAD]", "<unk>")  # never trained on, where they exist
+_PROBE = [{"role": "user", "content": "One?"}, {"role": "assistant", "content": "Two."}]
+
+
+def take_in(base_model: str, settings: GivenBase, to: Path) -> None:
+    """Write `base_model`, a hub id with @revision or a folder, to the folder `to`.
+
+    Raises TsrError for a model that is not there, has no safetensors, wants code of its own that `trust_remote_code`
+    does not allow, or whose template cannot be used.
+    """
+    found = _local(base_model) if Path(base_model).is_dir() else _downloaded(base_model)
+    check_folder(found, settings)
+    with replacing_folder(to) as beside:
+        for pattern in _TAKEN if not settings.trust_remote_code else (*_TAKEN, "*.py"):
+            for file in found.glob(pattern):
+                shutil.copyfile(file, beside / file.name)
+        tokenizer = _tokenizer(beside)
+        _give_pad(tokenizer)
+        tokenizer.chat_template = template(tokenizer, settings)
+        check_template(tokenizer, base_model)
+        tokenizer.save_pretrained(beside)
+        _tell_config(beside, tokenizer)
+
+
+def _local(base_model: str) -> Path:
+    return Path(base_model)
+
+
+def _downloaded(base_model: str) -> Path:
+    pinned = _PINNED.fullmatch(base_model)
+    if not pinned:
+        raise TsrError(
+            f"params.yaml: base_model: {base_model!r} is no folder, and no hub id with its commit; "
+            "expected organisation/name@40 hex digits"
+        )
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(pinned["name"], revision=pinned["revision"], allow_patterns=list(_TAKEN)))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        told = " ".join(str(error).split())[:200]
+        raise TsrError(f"params.yaml: base_model: {base_model} cannot be had from the hub: {told}") from error
+
+
+def check_folder(folder: Path, settings: GivenBase) -> None:
+    """Raise TsrError for a folder that is no model in Hugging Face form with safetensors."""
+    if not list(folder.glob("*.safetensors")):
+        others = sorted(f.name for f in folder.iterdir() if f.suffix in {".bin", ".pt", ".pth", ".gguf"})
+        beside = f"; it has {others[0]}, which is not read" if others else ""
+        raise TsrError(f"{folder}: no *.safetensors in it; expected weights as safetensors{beside}")
+    config = models.read_json(folder / "config.json")
+    if "auto_map" in config and not settings.trust_remote_code:
+        raise TsrError(
+            f"{folder}/config.json: the model wants code of its own; expected one of transformers', "
+            "or base.trust_remote_code: true"
+        )
+
+
+def _tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise TsrError(f"{folder}: the tokenizer cannot be read: {' '.join(str(error).split())[:200]}") from error
+
+
+def _give_pad(tokenizer: "PreTrainedTokenizerBase") -> None:
+    """Give a tokenizer without a pad token one that it has; its end token only where it has no other.
+
+    A pad token of its own keeps the end token in what is learned.
+    """
+    if tokenizer.pad_token is None:
+        known = tokenizer.get_vocab()
+        free = (token for token in _PADS if token in known and token != tokenizer.eos_token)
+        tokenizer.pad_token = next(free, tokenizer.eos_token)
+
+
+def template(tokenizer: "PreTrainedTokenizerBase", settings: GivenBase) -> str:
+    """Return the chat template to use: the one that settings name, the tokenizer's own, or the default.
+
+    It starts by setting `template_values`, and gives the BOS where the tokenizer has one and the template forgets it.
+    """
+    if settings.chat_template:
+        file = Path(settings.chat_template)
+        if not file.is_file():
+            raise TsrError(f"params.yaml: base.chat_template: no file {file}")
+        text = file.read_text(encoding="utf-8")
+    else:
+        text = tokenizer.chat_template or DEFAULT_TEMPLATE.read_text(encoding="utf-8")
+    values = "".join(f"{{%- set {name} = {json.dumps(value)} -%}}" for name, value in settings.template_values.items())
+    if "strftime_now" in text and "date_string" not in settings.template_values:
+        raise TsrError(
+            "params.yaml: base.template_values: the model's chat template reads the clock, so that no run could be "
+            'repeated; expected a date_string, e.g. "26 Jul 2024"'
+        )
+    text = values + text
+    if _counts_bos(tokenizer) and not _starts_with_bos(tokenizer, text):
+        text = "{{- bos_token -}}" + text
+    return text
+
+
+def _counts_bos(tokenizer: "PreTrainedTokenizerBase") -> bool:
+    """Return whether the model is used to a BOS: its tokenizer puts one before plain text."""
+    return tokenizer.bos_token_id is not None and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
+
+
+def _starts_with_bos(tokenizer: "PreTrainedTokenizerBase", text: str) -> bool:
+    ids = tokenizer.apply_chat_template(_PROBE, chat_template=text, return_dict=True)["input_ids"]
+    return bool(ids[0] == tokenizer.bos_token_id)
+
+
+def check_template(tokenizer: "PreTrainedTokenizerBase", where: str) -> None:
+    """Raise TsrError for a template whose BOS comes twice, or whose prompt is not how its conversation starts.
+
+    The latter would train the answer to follow another prompt than the one it is asked with (as Qwen 3's does while
+    `enable_thinking` is open).
+    """
+    import jinja2
+
+    try:
+        asked = tokenizer.apply_chat_template(_PROBE[:1], add_generation_prompt=True, return_dict=True)["input_ids"]
+        whole = tokenizer.apply_chat_template(_PROBE, return_dict=True)["input_ids"]
+    except (jinja2.TemplateError, ValueError) as error:
+        raise TsrError(f"{where}: the chat template refuses a conversation: {' '.join(str(error).split())[:200]}") from error
+    if _counts_bos(tokenizer) and whole.count(tokenizer.bos_token_id) != 1 + (tokenizer.bos_token_id == tokenizer.eos_token_id):
+        raise TsrError(f"{where}: the chat template gives {whole.count(tokenizer.bos_token_id)} BOS tokens; expected one")
+    if whole[: len(asked)] != asked:
+        raise TsrError(
+            f"{where}: the chat template's prompt is not how its conversation starts; "
+            "expected base.template_values or base.chat_template to mend that (Qwen 3: enable_thinking: false)"
+        )
+    if tokenizer.eos_token_id is not None and len(whole) == len(asked):
+        raise TsrError(f"{where}: the chat template leaves out what the assistant says")
+
+
+def _tell_config(folder: Path, tokenizer: "PreTrainedTokenizerBase") -> None:
+    """Write the pad token into the model's own configuration too, where training and engines look for it."""
+    for name in ("config.json", "generation_config.json"):
+        if (folder / name).is_file():
+            config: dict[str, Any] = models.read_json(folder / name)
+            config["pad_token_id"] = tokenizer.pad_token_id
+            (folder / name).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
