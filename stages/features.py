@@ -5,13 +5,13 @@ Pairs go one by one through the model, without padding, so that no pair's number
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Messages = list[dict[str, str]]
+Sides = dict[str, "Tokens"]  # `chosen` and `rejected` of a pair
 
 
 @dataclass(frozen=True)
@@ -31,16 +31,17 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt: Messages, response: Messa
 
 def response_logprob(model: PreTrainedModel, tokens: Tokens) -> torch.Tensor:
     """Return log p(response | prompt), a scalar, in nats, the end token included."""
-    logits = model(input_ids=tokens.ids).logits[0, tokens.start - 1 : -1]
-    logprob: torch.Tensor = logits.log_softmax(-1).gather(1, tokens.ids[0, tokens.start :, None]).sum()
+    ids = tokens.ids.to(model.device)
+    logits = model(input_ids=ids).logits[0, tokens.start - 1 : -1].float()
+    logprob: torch.Tensor = logits.log_softmax(-1).gather(1, ids[0, tokens.start :, None]).sum()
     return logprob
 
 
 def response_feature(model: PreTrainedModel, tokens: Tokens) -> np.ndarray:
     """Return the last-layer hidden state, averaged over the response's tokens, (hidden,)."""
     with torch.no_grad():
-        hidden = model.get_decoder()(input_ids=tokens.ids).last_hidden_state[0, tokens.start :]
-    feature: np.ndarray = hidden.mean(0).double().numpy()
+        hidden = model.get_decoder()(input_ids=tokens.ids.to(model.device)).last_hidden_state[0, tokens.start :]
+    feature: np.ndarray = hidden.float().mean(0).double().cpu().numpy()
     return feature
 
 
@@ -56,13 +57,6 @@ def gradient_distance(model: PreTrainedModel, chosen: Tokens, rejected: Tokens) 
     return float(torch.stack(squares).sum().sqrt())
 
 
-def margin(beta: float, policy: PreTrainedModel, trained: PreTrainedModel, chosen: Tokens, rejected: Tokens) -> float:
-    """Return beta * (log-ratio of chosen - log-ratio of rejected), trained against policy (DPO, eq. 7)."""
-    with torch.no_grad():
-        ratios = [response_logprob(trained, t) - response_logprob(policy, t) for t in (chosen, rejected)]
-    return beta * float(ratios[0] - ratios[1])
-
-
 def cosines(chosen: np.ndarray, rejected: np.ndarray) -> np.ndarray:
     """Return the cosine of each row of `chosen` with the same row of `rejected`; 0 where one has no length."""
     lengths = np.linalg.norm(chosen, axis=1) * np.linalg.norm(rejected, axis=1)
@@ -71,33 +65,35 @@ def cosines(chosen: np.ndarray, rejected: np.ndarray) -> np.ndarray:
     return cosine
 
 
-def pair_features(
-    policy: PreTrainedModel,
-    trained: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    pairs: list[dict[str, Any]],
-    beta: float,
-    gradient_pairs: int,
-    advance: Callable[[], None],
-) -> dict[str, list[float | None]]:
-    """Return the model's measures of each pair, column by column, in the order of `pairs`."""
+def policy_measures(
+    policy: PreTrainedModel, pairs: list[Sides], gradient_pairs: int, advance: Callable[[], None]
+) -> tuple[dict[str, list[float | None]], list[torch.Tensor]]:
+    """Return what the policy says of each pair, column by column, and its log-ratios (`log_ratio`), in their order."""
     features: dict[str, list[np.ndarray]] = {"chosen": [], "rejected": []}
-    margins: list[float | None] = []
     gradients: list[float | None] = []
+    ratios = []
     for number, pair in enumerate(pairs):
-        tokens = {side: encode(tokenizer, pair["prompt"], pair[side]) for side in features}
         for side, column in features.items():
-            column.append(response_feature(policy, tokens[side]))
-        margins.append(margin(beta, policy, trained, tokens["chosen"], tokens["rejected"]))
+            column.append(response_feature(policy, pair[side]))
+        ratios.append(log_ratio(policy, pair))
         sampled = number < gradient_pairs
-        gradients.append(gradient_distance(policy, tokens["chosen"], tokens["rejected"]) if sampled else None)
+        gradients.append(gradient_distance(policy, pair["chosen"], pair["rejected"]) if sampled else None)
         advance()
     chosen, rejected = np.stack(features["chosen"]), np.stack(features["rejected"])
     centre = np.concatenate([chosen, rejected]).mean(0)
-    return {
+    columns = {
         "cosine": cosines(chosen, rejected).tolist(),
         "cosine_centred": cosines(chosen - centre, rejected - centre).tolist(),
         "feature_distance": np.linalg.norm(chosen - rejected, axis=1).tolist(),
         "gradient_distance": gradients,
-        "margin": margins,
     }
+    return columns, ratios
+
+
+def log_ratio(model: PreTrainedModel, pair: Sides) -> torch.Tensor:
+    """Return log p(chosen) - log p(rejected), a scalar, in nats.
+
+    beta times its growth from the policy to the trained model is DPO's margin (arXiv 2305.18290, eq. 7).
+    """
+    with torch.no_grad():
+        return response_logprob(model, pair["chosen"]) - response_logprob(model, pair["rejected"])

@@ -1,9 +1,12 @@
 """Examples that are longer than a training can hold: found before it, left out, and said."""
 
 import sys
+from typing import TYPE_CHECKING
 
 import polars as pl
-from transformers import PreTrainedTokenizerBase
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 def answer(text: pl.Expr) -> pl.Expr:
@@ -12,7 +15,7 @@ def answer(text: pl.Expr) -> pl.Expr:
 
 
 def within(
-    rows: pl.DataFrame, tokenizer: PreTrainedTokenizerBase, sides: tuple[str, ...], limit: int
+    rows: pl.DataFrame, tokenizer: "PreTrainedTokenizerBase", sides: tuple[str, ...], limit: int
 ) -> tuple[pl.DataFrame, int]:
     """Return the rows whose `prompt` with any of `sides` is at most `limit` tokens, and the number of the others.
 
@@ -30,5 +33,5 @@ def within(
     return kept, left_out
 
 
-def _tokens(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]]) -> int:
+def _tokens(tokenizer: "PreTrainedTokenizerBase", messages: list[dict[str, str]]) -> int:
     return len(tokenizer.apply_chat_template(messages, return_dict=True)["input_ids"])

@@ -35,16 +35,25 @@ def run(settings: Profile, name: str, policy: str, sides: Sides) -> None:
 def measure_pairs(settings: Profile, name: str, policy: str, pairs: pl.DataFrame, truth: pl.DataFrame) -> pl.DataFrame:
     """Return `measures` rows, one a pair."""
     prepare_torch()
-    from stages.features import pair_features
+    from stages.features import encode, log_ratio, policy_measures
+    from stages.training import device
 
-    before = models.load_model(paths.model(policy))
-    after = models.load_model(paths.model(name))
+    on = settings.training.dtype, device(settings.training)
     tokenizer = models.load_tokenizer(paths.model(policy))
-    rows = pairs.sort("pair_id").to_dicts()
-    with progress(f"measure {name}", len(rows), "pairs") as advance:
-        columns = pair_features(
-            before, after, tokenizer, rows, settings.dpo.beta, settings.measure.gradient_pairs, advance
-        )
+    rows = [
+        {side: encode(tokenizer, row["prompt"], row[side]) for side in ("chosen", "rejected")}
+        for row in pairs.sort("pair_id").iter_rows(named=True)
+    ]
+    with progress(f"measure {name}", 2 * len(rows), "passes") as advance:  # one model at a time: two may not fit
+        model = models.load_model(paths.model(policy), *on)
+        columns, before = policy_measures(model, rows, settings.measure.gradient_pairs, advance)
+        del model
+        model = models.load_model(paths.model(name), *on)
+        margins = []
+        for row, ratio in zip(rows, before, strict=True):
+            margins.append(settings.dpo.beta * float(log_ratio(model, row) - ratio))
+            advance()
+    columns["margin"] = margins
     measured = (
         pairs.sort("pair_id")
         .select("pair_id", "model", "chosen_id", "rejected_id")
