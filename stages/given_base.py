@@ -146,15 +146,11 @@ def check_template(tokenizer: "PreTrainedTokenizerBase", where: str) -> None:
         asked = tokenizer.apply_chat_template(_PROBE[:1], add_generation_prompt=True, return_dict=True)["input_ids"]
         whole = tokenizer.apply_chat_template(_PROBE, return_dict=True)["input_ids"]
     except (jinja2.TemplateError, ValueError) as error:
-        raise TsrError(
-            f"{where}: the chat template refuses a conversation: {' '.join(str(error).split())[:200]}"
-        ) from error
-    if _counts_bos(tokenizer) and whole.count(tokenizer.bos_token_id) != 1 + (
-        tokenizer.bos_token_id == tokenizer.eos_token_id
-    ):
-        raise TsrError(
-            f"{where}: the chat template gives {whole.count(tokenizer.bos_token_id)} BOS tokens; expected one"
-        )
+        told = " ".join(str(error).split())[:200]
+        raise TsrError(f"{where}: the chat template refuses a conversation: {told}") from error
+    given = whole.count(tokenizer.bos_token_id)
+    if _counts_bos(tokenizer) and tokenizer.bos_token_id != tokenizer.eos_token_id and given != 1:
+        raise TsrError(f"{where}: the chat template gives {given} BOS tokens; expected one")
     if whole[: len(asked)] != asked:
         raise TsrError(
             f"{where}: the chat template's prompt is not how its conversation starts; "

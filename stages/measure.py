@@ -6,6 +6,7 @@ import polars as pl
 
 from stages import models, paths, tables
 from stages.candidates import Sides, read_candidates
+from stages.device import on_device
 from stages.errors import TsrError
 from stages.metrics import write_json
 from stages.params import Profile
@@ -36,9 +37,8 @@ def measure_pairs(settings: Profile, name: str, policy: str, pairs: pl.DataFrame
     """Return `measures` rows, one a pair."""
     prepare_torch()
     from stages.features import encode, log_ratio, policy_measures
-    from stages.training import device
 
-    on = settings.training.dtype, device(settings.training)
+    on = settings.training.dtype, on_device(settings.training)
     tokenizer = models.load_tokenizer(paths.model(policy))
     rows = [
         {side: encode(tokenizer, row["prompt"], row[side]) for side in ("chosen", "rejected")}
@@ -49,7 +49,7 @@ def measure_pairs(settings: Profile, name: str, policy: str, pairs: pl.DataFrame
         columns, before = policy_measures(model, rows, settings.measure.gradient_pairs, advance)
         del model
         model = models.load_model(paths.model(name), *on)
-        margins = []
+        margins: list[float | None] = []
         for row, ratio in zip(rows, before, strict=True):
             margins.append(settings.dpo.beta * float(log_ratio(model, row) - ratio))
             advance()

@@ -62,24 +62,25 @@ def fit(seed: int, settings: Profile, examples: pl.DataFrame) -> list[dict[str, 
 
     from stages.training import Job, adapter, arguments, load_policy, train
 
-    base, sft = paths.model("base"), settings.sft
+    base = paths.model("base")
     tokenizer = models.load_tokenizer(base)
     answered = examples.select("prompt_id", prompt="messages", completion=answer(pl.col("reference")))
-    kept, left_out = within(answered, tokenizer, ("completion",), sft.max_tokens)
+    kept, left_out = within(answered, tokenizer, ("completion",), settings.sft.max_tokens)
     ids = kept["prompt_id"].to_list()
-    job = Job("M0", base, seed32_for(seed, "sft"), settings.training, sft, settings.following, ids, left_out)
+    job = Job("M0", base, seed32_for(seed, "sft"), settings.training, settings.sft, settings.following, ids, left_out)
     trainer = SFTTrainer(
         model=load_policy(job),
         processing_class=tokenizer,
         peft_config=adapter(settings.training),
         train_dataset=Dataset.from_list(kept.select("prompt", "completion").to_dicts()),
         args=SFTConfig(
-            max_steps=sft.steps or -1,
-            num_train_epochs=sft.epochs,
-            packing=sft.packing,
+            max_steps=settings.sft.steps or -1,
+            num_train_epochs=settings.sft.epochs,
+            packing=settings.sft.packing,
             completion_only_loss=True,
             logging_steps=10,
             **arguments(job),
         ),
     )
-    return train(trainer, job, "sft", sft.steps or sft.epochs * -(-kept.height // sft.batch_size))
+    passes = settings.sft.epochs * -(-kept.height // settings.sft.batch_size)
+    return train(trainer, job, "sft", settings.sft.steps or passes)

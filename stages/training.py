@@ -13,6 +13,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from stages import models, paths
+from stages.device import on_device
 from stages.errors import TsrError
 from stages.files import write_text
 from stages.ids import content_id
@@ -41,23 +42,13 @@ class Job:
         return paths.store() / "training" / f"{self.name}-{key[:12]}"
 
 
-def device(settings: Training) -> str:
-    """Return `cpu` or `cuda`. Raises TsrError where the settings ask for a GPU that is not there."""
-    there = torch.cuda.is_available()
-    if not there and settings.device == "cuda":
-        raise TsrError("params.yaml: training.device: cuda, but torch finds no GPU; expected one, or cpu")
-    if not there and settings.adapter == "qlora":
-        raise TsrError("params.yaml: training.adapter: qlora needs a GPU; expected lora or none on a CPU")
-    return "cuda" if there and settings.device != "cpu" else "cpu"
-
-
 def is_main() -> bool:
     """Return whether this process writes; of several that train together, one does."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def rows_a_step(job: Job) -> tuple[int, int]:
-    """Return the rows that one process takes at once, and how often before a step. Raises TsrError if they do not fit."""
+    """Return the rows that one process takes at once, and how often before a step. Raises TsrError if none fit."""
     processes, batch = int(os.environ.get("WORLD_SIZE", "1")), job.schedule.batch_size
     at_once = job.settings.rows_at_once or -(-batch // processes)
     if batch % (processes * at_once):
@@ -72,53 +63,54 @@ def arguments(job: Job) -> dict[str, Any]:
 
     TRL 1.16 turns bf16 and gradient checkpointing on by default; here the settings decide.
     """
-    settings, schedule, following = job.settings, job.schedule, job.following
     at_once, times = rows_a_step(job)
-    if following.log_to == "tensorboard":
+    if job.following.log_to == "tensorboard":
         os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(paths.store() / "tensorboard" / job.name))
     return {
         # It must be named and exist; without checkpoints nothing is written to it.
-        "output_dir": str(job.checkpoints) if following.checkpoint_every else tempfile.gettempdir(),
+        "output_dir": str(job.checkpoints) if job.following.checkpoint_every else tempfile.gettempdir(),
         "run_name": job.name,
-        "use_cpu": device(settings) == "cpu",
-        "bf16": settings.dtype == "bfloat16",
-        "gradient_checkpointing": settings.gradient_checkpointing,
+        "use_cpu": on_device(job.settings) == "cpu",
+        "bf16": job.settings.dtype == "bfloat16",
+        "gradient_checkpointing": job.settings.gradient_checkpointing,
         "per_device_train_batch_size": at_once,
         "gradient_accumulation_steps": times,
-        "learning_rate": schedule.learning_rate,
+        "learning_rate": job.schedule.learning_rate,
         "lr_scheduler_type": "cosine_with_min_lr",
-        "lr_scheduler_kwargs": {"min_lr": schedule.final_learning_rate},
-        "warmup_steps": schedule.warmup_steps,
-        "max_grad_norm": schedule.max_grad_norm,
+        "lr_scheduler_kwargs": {"min_lr": job.schedule.final_learning_rate},
+        "warmup_steps": job.schedule.warmup_steps,
+        "max_grad_norm": job.schedule.max_grad_norm,
         "weight_decay": 0.0,
         "optim": "adamw_torch",
         "seed": job.seed,
         "max_length": None,  # nothing is cut: examples that are too long have been left out, and counted
-        "report_to": [] if following.log_to == "none" else [following.log_to],
-        "save_strategy": "steps" if following.checkpoint_every else "no",
-        "save_steps": following.checkpoint_every or 500,
+        "report_to": [] if job.following.log_to == "none" else [job.following.log_to],
+        "save_strategy": "steps" if job.following.checkpoint_every else "no",
+        "save_steps": job.following.checkpoint_every or 500,
         "save_total_limit": 2,
         "disable_tqdm": True,
         "full_determinism": False,
         "dataloader_num_workers": 0,
-        "dataloader_pin_memory": device(settings) == "cuda",
+        "dataloader_pin_memory": on_device(job.settings) == "cuda",
     }
 
 
 def load_policy(job: Job) -> Any:
     """Return the model to train: whole weights in float32, or frozen ones in `dtype` beneath an adapter."""
-    settings, options = job.settings, {}
-    if settings.adapter == "qlora":
+    options = {}
+    if job.settings.adapter == "qlora":
+        if on_device(job.settings) == "cpu":
+            raise TsrError("params.yaml: training.adapter: qlora needs a GPU; expected lora or none on a CPU")
         from transformers import BitsAndBytesConfig
 
         options["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=getattr(torch, settings.dtype),
+            bnb_4bit_compute_dtype=getattr(torch, job.settings.dtype),
         )
-    dtype = "float32" if settings.adapter == "none" else settings.dtype
-    return models.load_model(job.policy, dtype, attn_implementation=settings.attention, **options).train()
+    dtype = "float32" if job.settings.adapter == "none" else job.settings.dtype
+    return models.load_model(job.policy, dtype, attn_implementation=job.settings.attention, **options).train()
 
 
 def adapter(settings: Training) -> Any:

@@ -4,11 +4,12 @@ import ast
 import re
 from functools import cache
 from pathlib import Path
+from types import UnionType
 from typing import Any, Literal, get_args, get_origin
 
 import pytest
 import yaml
-from pipeline_file import PARAMS, ROOT, STAGES, command, outputs, resolved, rows
+from pipeline_file import ROOT, STAGES, command, outputs, resolved, rows
 
 from stages.backends import backends
 from stages.params import Profile
@@ -17,10 +18,16 @@ from stages.params import Profile
 MAKERS = [name for name in STAGES if name != "report"]
 # Say what is wrong, show progress, read params, name paths: no result depends on them.
 NEUTRAL = {"errors", "progress", "params", "paths", "cli", "plan", "drops", "files"}
-# Found by name at run time: the rubric that the profile in force names.
-BY_NAME = {"stages/asking.py": "ask.py", "stages/parsing.py": "parse.sql"}
-RUBRICS = {PARAMS[key]["judge"]["rubric"] for key in PARAMS if key not in ("seed", "profile", "judge", "arms")}
-BLOCKS = {field.annotation.__name__: name for name, field in Profile.model_fields.items() if field.annotation}
+# Say how a run is followed, or what kind of base model there is to be: no stage runs again for them.
+APART = {"following", "base_model"}
+
+
+def kinds_of(annotation: Any) -> list[Any]:
+    """The classes that a field may hold."""
+    return list(get_args(annotation)) if isinstance(annotation, UnionType) else [annotation]
+
+
+BLOCKS = {kind.__name__: name for name, field in Profile.model_fields.items() for kind in kinds_of(field.annotation)}
 
 
 @cache
@@ -54,13 +61,6 @@ def closure(path: str) -> frozenset[str]:
         ahead += imported(here)
         if here == "stages/backends/__init__.py":  # which of them is chosen by params
             ahead += [f"stages/backends/{name}.py" for name in backends()]
-        if here in BY_NAME:
-            rubrics = {
-                block["judge"]["rubric"]
-                for key, block in PARAMS.items()
-                if isinstance(block, dict) and "judge" in block
-            }
-            ahead += [f"stages/rubrics/{rubric}/{BY_NAME[here]}" for rubric in rubrics]
     return frozenset(seen)
 
 
@@ -101,8 +101,7 @@ def needed(name: str) -> set[str]:
 def code_deps(name: str) -> dict[str, set[str]]:
     """Each dep on code with the files it stands for."""
     deps = {}
-    known = [dep.replace("${rubric}", "micro") for dep in STAGES[name]["deps"]]
-    named = [dep.replace("${item.sql}", "stages/sql/strategies/${item.strategy}.sql") for dep in known]
+    named = [dep.replace("${item.sql}", "stages/sql/strategies/${item.strategy}.sql") for dep in STAGES[name]["deps"]]
     listed = [dep for dep in named if dep.startswith("stages/")]
     for dep in (re.sub(r"\$\{.*?\}", "*", dep) for dep in listed):
         inside = [p for p in (ROOT / dep).rglob("*") if p.suffix in (".py", ".sql", ".yml") and p.is_file()]
@@ -161,31 +160,48 @@ def keys_used(name: str) -> set[str]:
         for node in ast.walk(tree(path)):
             for arg in node.args.args if isinstance(node, ast.FunctionDef) else []:
                 kind = ast.unparse(arg.annotation) if arg.annotation else ""
-                prefix = {"Profile": (), "Params": ()}.get(kind, (BLOCKS[kind],) if kind in BLOCKS else None)
+                prefix = {"Profile": (), "Params": (), "Job": ()}.get(kind, (BLOCKS[kind],) if kind in BLOCKS else None)
                 if prefix is None:
                     continue
-                for chain in chains(node, arg.arg):
-                    key = (*prefix, *(part for part in chain if part != "block"))[:2]
+                for found in chains(node, arg.arg):
+                    chain = tuple(part for part in found if part != "block")
+                    if kind == "Job":  # it holds the block `training` as `settings`, and `sft` or `dpo` as `schedule`
+                        held = {"settings": "training", "schedule": command(name)[0]}
+                        if len(found) < 2 or found[0] not in held:
+                            continue
+                        chain = (held[found[0]], found[1])
+                    key = (*prefix, *chain)[:2]
                     if len(key) == 2 or (key and (key[0] not in BLOCKS.values() or key[0] == "backends")):
                         used.add(".".join(key))
+    if "launching" in ast.unparse(function):
+        used.add("training.launch")
     received = {c[1] for c in given if c[0] == "block" and len(c) > 1}
     whole = ("block",) in given or ast.unparse(function).count("_params())") > 0
     return {key for key in used if whole or "." not in key or key.split(".")[0] in received}
 
 
+def params_of(name: str) -> list[str]:
+    """Keys of params.yaml among a stage's params; those of other files left out."""
+    return [key for key in STAGES[name].get("params", []) if isinstance(key, str)]
+
+
 @pytest.mark.parametrize("name", MAKERS)
 def test_params_are_those_that_the_stage_reads(name: str) -> None:
-    declared = {key.replace("${profile}.", "") for key in STAGES[name].get("params", [])}
+    declared = {key.replace("${profile}.", "") for key in params_of(name)}
     used = keys_used(name)
     blocks = {block: field.annotation for block, field in Profile.model_fields.items() if block != "backends"}
     fields = {block: _choices(kind) for block, kind in blocks.items()}
     spread = {"model_dump", "model_copy"}  # passes the whole block on
     for key in used:
         block, _, field = key.partition(".")
+        if block in APART - declared:
+            continue
         assert block in declared or key in declared, f"{name}: reads {key}, which is not among its params"
     for key in declared:
         block, _, field = key.partition(".")
         read = {k.partition(".")[2] for k in used if k.partition(".")[0] == block}
+        if block in APART:
+            continue
         if not field and block in fields and not read & spread:
             assert read == fields[block], f"{name}: {key} holds keys that it does not read"
         said = block in used if block == "backends" else read if not field else field in read
@@ -193,8 +209,9 @@ def test_params_are_those_that_the_stage_reads(name: str) -> None:
 
 
 def _choices(block: Any) -> set[str]:
-    """The keys of a block that leave a choice."""
-    kinds = {key: field.annotation for key, field in block.model_fields.items()}
+    """The keys of a block, or of one of its kinds, that leave a choice."""
+    named = [kind for kind in kinds_of(block) if hasattr(kind, "model_fields")]
+    kinds = {key: field.annotation for kind in named for key, field in kind.model_fields.items()}
     return {key for key, kind in kinds.items() if get_origin(kind) is not Literal or len(get_args(kind)) > 1}
 
 
@@ -202,7 +219,7 @@ def test_a_block_runs_its_own_stages_again_and_no_others() -> None:
     """Changing dpo.beta must not make a first-round response again."""
     readers = {block: set() for block in Profile.model_fields}
     for name in MAKERS:
-        for key in STAGES[name].get("params", []):
+        for key in params_of(name):
             if key.startswith("${profile}."):
                 readers[key.split(".")[1]].add(name)
     assert readers["dpo"] == {"dpo", "measure"}

@@ -46,8 +46,8 @@ def side(policy: str, strategy: str, split: str, anchor: str, future: str) -> di
 
 def test_the_plan_on_disk_is_that_of_params() -> None:
     text = (ROOT / "stages" / "plan.yaml").read_text()
-    assert text == plan.dumps(plan.build(LOADED.arms, LOADED.judge, LOADED.block.judge.rubric))
-    assert plan.check_agrees(LOADED.arms, LOADED.judge, LOADED.block.judge.rubric, ROOT / "stages" / "plan.yaml")
+    assert text == plan.dumps(plan.of(LOADED))
+    assert plan.check_agrees(LOADED, ROOT / "stages" / "plan.yaml")
 
 
 def test_self_rewarding_takes_both_sides_from_the_current_model() -> None:
