@@ -149,20 +149,14 @@ class Following(Block):
 
 
 class Schedule(Block):
-    """Batches and learning rate of a training; the rate falls as a cosine from the first to the final one."""
+    """Batches and learning rate of a training; the rate falls as a cosine to a share of what it was."""
 
     batch_size: Count
     learning_rate: Positive
-    final_learning_rate: NotNegative
+    final_share: Share
     warmup_steps: Whole
     max_grad_norm: Positive
     max_tokens: Whole
-
-    @model_validator(mode="after")
-    def _rate_falls(self) -> "Schedule":
-        if self.final_learning_rate > self.learning_rate:
-            raise ValueError("final_learning_rate is above learning_rate")
-        return self
 
 
 class Sft(Schedule):

@@ -77,7 +77,7 @@ def arguments(job: Job) -> dict[str, Any]:
         "gradient_accumulation_steps": times,
         "learning_rate": job.schedule.learning_rate,
         "lr_scheduler_type": "cosine_with_min_lr",
-        "lr_scheduler_kwargs": {"min_lr": job.schedule.final_learning_rate},
+        "lr_scheduler_kwargs": {"min_lr_rate": job.schedule.final_share},
         "warmup_steps": job.schedule.warmup_steps,
         "max_grad_norm": job.schedule.max_grad_norm,
         "weight_decay": 0.0,

@@ -53,9 +53,9 @@ class Run:
             patch.setattr(paths, name, self._noting(getattr(paths, name)))
         train = training.train
 
-        def keeping(trainer: Any, advance: Any) -> None:
+        def keeping(trainer: Any, *how: Any) -> Any:
             self.trainers.append(trainer)
-            train(trainer, advance)
+            return train(trainer, *how)
 
         patch.setattr(training, "train", keeping)
 

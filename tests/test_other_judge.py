@@ -9,11 +9,12 @@ import yaml
 from fake_server import FINE, REFUSED, FakeServer, Fault
 from small_run import Run
 
-from stages import cli, models, paths, plan, tables
+from stages import asking, cli, models, params, paths, plan, tables
 from stages.errors import TsrError
 from stages.leftovers import leftovers
 from stages.params import Arms
 
+ROOT = Path(__file__).parents[1]
 ALL = Arms(sr=3, tsr=2, past_only=2, future_only=2)
 SAYS_3 = {"choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "a+ b- =3"}}]}
 
@@ -26,11 +27,21 @@ def test_a_fixed_judge_judges_every_row() -> None:
     assert plan.build(ALL, "self").as_dict() == plan.build(ALL).as_dict()
 
 
-def test_another_rubric_is_another_dependency() -> None:
-    """DVC must see when the rubric in force is edited."""
-    assert plan.build(ALL, rubric="points").as_dict()["rubric"] == "points"
-    assert "\nrubric: points\n" in plan.dumps(plan.build(ALL, rubric="points"))
-    assert '"stages/rubrics/${rubric}/parse.sql"' in (Path(__file__).parents[1] / "dvc.yaml").read_text()
+def test_an_edited_rubric_is_a_stale_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DVC must see when a rubric is edited: its stages depend on the hashes that stand in the plan."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(asking.RUBRICS / "points", tmp_path / "points")
+    monkeypatch.setattr(asking, "RUBRICS", tmp_path)
+    before = plan.build(ALL, rubrics={"small": "points"}).rubrics["small"]
+    for file, key in (("ask.py", "ask"), ("parse.sql", "parse")):
+        with (tmp_path / "points" / file).open("a") as text:
+            text.write("\n")
+        after = plan.build(ALL, rubrics={"small": "points"}).rubrics["small"]
+        assert {k for k in before if before[k] != after[k]} == {key}
+        before = after
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    for stage, key in (("judge", "ask"), ("evaluate", "ask"), ("score", "parse")):
+        assert {"stages/plan.yaml": [f"rubrics.${{profile}}.{key}"]} in stages[stage]["do"]["params"]
 
 
 @pytest.mark.parametrize("judge", ["base", "world"])
@@ -54,10 +65,12 @@ def test_a_judge_that_the_plan_trains_is_refused(judge: str) -> None:
 def test_a_plan_can_be_read_without_the_judges_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("stages").mkdir()
-    plan.write(plan.build(ALL, "auto-j"))
-    assert plan.check_agrees(ALL, "auto-j", "micro")
-    with pytest.raises(TsrError, match="does not match arms, judge and rubric"):
-        plan.check_agrees(ALL, "self", "micro")
+    loaded = params.load(ROOT / "params.yaml")
+    judged = loaded.model_copy(update={"judge": "auto-j"})
+    plan.write(plan.of(judged))
+    assert plan.check_agrees(judged)
+    with pytest.raises(TsrError, match="does not match arms, judge and rubrics"):
+        plan.check_agrees(loaded)
 
 
 def test_pruning_spares_models_that_the_plan_never_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,8 +33,8 @@ def text_with(key: str, value: Any) -> str:
 
 
 BAD: dict[str, tuple[str, Any, str]] = {
-    "unknown key": ("micro.dpo.betta", 0.1, "unknown key; expected beta"),
-    "unknown block": ("micro.dppo", {}, "unknown key; expected prepare"),
+    "unknown key": ("micro.dpo.betta", 0.1, "unknown key; expected batch_size"),
+    "unknown block": ("micro.dppo", {}, "unknown key; expected base_model, prepare"),
     "unknown arm": ("arms.spin", 2, "unknown arm; expected sr, tsr"),
     "own arm, unknown strategy": (
         "arms.mine",

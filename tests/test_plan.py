@@ -165,15 +165,15 @@ def test_a_missing_table_is_refused(table: str, tmp_path: Path) -> None:
 def test_a_stale_or_edited_plan_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "plan.yaml"
     with pytest.raises(TsrError, match="no such file; run `tsr plan`"):
-        plan.check_agrees(ALL, "self", "micro", path)
-    path.write_text(plan.dumps(plan.build(ALL)))
-    assert plan.check_agrees(ALL, "self", "micro", path) == rows(ALL)
-    for stale in (Arms(sr=4), ALL.model_copy(update={"sr": 5})):
-        with pytest.raises(TsrError, match=r"does not match arms, judge and rubric in params\.yaml; run `tsr plan`"):
-            plan.check_agrees(stale, "self", "micro", path)
+        plan.check_agrees(LOADED, path)
+    path.write_text(plan.dumps(plan.of(LOADED)))
+    assert plan.check_agrees(LOADED, path) == plan.of(LOADED).as_dict()
+    for stale in (Arms(sr=4), LOADED.arms.model_copy(update={"sr": 5})):
+        with pytest.raises(TsrError, match=r"does not match arms, judge and rubrics in params\.yaml; run `tsr plan`"):
+            plan.check_agrees(LOADED.model_copy(update={"arms": stale}), path)
     path.write_text(path.read_text().replace("strategy: future_guided", "strategy: self_rewarding"))
     with pytest.raises(TsrError, match="does not match"):
-        plan.check_agrees(ALL, "self", "micro", path)
+        plan.check_agrees(LOADED, path)
 
 
 def test_leftovers_are_what_no_row_makes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

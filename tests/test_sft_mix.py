@@ -4,13 +4,14 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from pipeline_file import PARAMS
 from rows import prompts
 
 from stages.errors import TsrError
 from stages.params import Sft
 from stages.sft import mix
 
-SETTINGS = Sft(steps=10, batch_size=20, ift_share=0.3, learning_rate=1.0e-3, warmup_steps=0, max_grad_norm=1.0)
+SETTINGS = Sft(**PARAMS["micro"]["sft"] | {"steps": 10, "batch_size": 20, "ift_share": 0.3})
 IFT = prompts([f"i{n}" for n in range(20)]).with_columns(split=pl.lit("ift"))
 EFT = prompts([f"e{n}" for n in range(500)]).with_columns(split=pl.lit("eft"))
 
@@ -25,6 +26,11 @@ def test_the_share_of_each_kind_is_kept_and_a_short_one_repeated_evenly() -> Non
 def test_the_kinds_are_mixed_throughout() -> None:
     kinds = mix(7, IFT, EFT, SETTINGS)["split"].to_list()
     assert all(4 < kinds[start : start + 50].count("ift") < 26 for start in range(0, 200, 50))
+
+
+def test_epochs_take_every_example_once() -> None:
+    passes = SETTINGS.model_copy(update={"steps": 0, "epochs": 2})
+    assert mix(7, IFT, EFT, passes)["prompt_id"].to_list() == sorted([*IFT["prompt_id"], *EFT["prompt_id"]])
 
 
 def test_the_seed_decides_the_order() -> None:

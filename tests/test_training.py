@@ -7,8 +7,7 @@ import pytest
 from pipeline_file import PARAMS
 from small_run import Run
 
-from stages import models, paths, tables, training
-from stages.params import Dpo
+from stages import models, paths, tables
 
 # TRL 1.16 uses the older name of a transformers option.
 pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.*:FutureWarning")
@@ -21,7 +20,7 @@ def test_pairs_load_unchanged_in_datasets_and_trl(run: Run, tmp_path: Path) -> N
     file = str(paths.pairs("sr-1"))
     loaded = load_dataset("parquet", data_files=file, split="train", cache_dir=str(tmp_path))
     assert loaded.to_list() == tables.read("pairs", paths.pairs("sr-1")).to_dicts()
-    args = DPOConfig(max_length=None, **training.CPU_ARGUMENTS)
+    args = DPOConfig(max_length=None, use_cpu=True, bf16=False, report_to=[], output_dir=str(tmp_path))
     policy, tokenizer = paths.model("M0"), models.load_tokenizer(paths.model("M0"))
     trainer = DPOTrainer(models.load_model(policy), args=args, train_dataset=loaded, processing_class=tokenizer)
     columns = ["prompt_ids", "chosen_ids", "rejected_ids"]
@@ -33,10 +32,10 @@ def test_equal_pairs_and_policy_give_equal_weights(run: Run) -> None:
     from stages.dpo import fit
     from stages.params import load
 
-    pairs, settings = tables.read("pairs", paths.pairs("sr-1")), load().block.dpo
+    pairs, settings = tables.read("pairs", paths.pairs("sr-1")), load().block
 
-    def weights(name: str, data: pl.DataFrame, how: Dpo = settings) -> str:
-        fit(PARAMS["seed"], how, name, paths.model("M0"), data)
+    def weights(name: str, data: pl.DataFrame) -> str:
+        fit(PARAMS["seed"], settings, name, paths.model("M0"), data)
         return models.model_hash(paths.model(name))
 
     kept = models.model_hash(paths.model("sr-1"))
@@ -50,7 +49,7 @@ def test_margins_agree_with_trl(run: Run) -> None:
         tables.read("measures", paths.measures("sr-1")), on="pair_id", maintain_order="left"
     )
     batch = run.dpo.data_collator(list(run.dpo.train_dataset))
-    before = run.dpo.compute_ref_log_probs(run.dpo.ref_model, batch)
+    before = (batch["ref_chosen_logps"], batch["ref_rejected_logps"])
     after = run.dpo.compute_ref_log_probs(run.dpo.model, batch)
     margins = PARAMS["micro"]["dpo"]["beta"] * ((after[0] - before[0]) - (after[1] - before[1]))
     assert measured["margin"].to_list() == pytest.approx(margins.tolist(), abs=1e-4)
