@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import duckdb
 import polars as pl
 
 from stages import paths, tables
 from stages.errors import TsrError
 from stages.paths import ROLES
+from stages.sqlrun import SQL, connect, parquet, view_query
 
 COLUMNS = (
     "prompt_id",
@@ -63,29 +65,42 @@ def read_candidates(sides: Sides) -> pl.DataFrame:
     A model version that plays two roles (M0 is its own anchor in round 0) stands under both.
     Raises TsrError for a table that is another model's or another judge's.
     """
-    played = {role: sides.models(role) for role in ROLES}
-    scored = {model: _scored(sides, model) for model in dict.fromkeys(m for role in ROLES for m in played[role])}
-    parts = [scored[model].with_columns(role=pl.lit(role)) for role in ROLES for model in played[role]]
-    return pl.concat(parts).select(COLUMNS)
+    with connect() as db:
+        view_candidates(db, sides)
+        return pl.DataFrame(db.view("candidates").to_arrow_table()).select(COLUMNS)
 
 
-def _scored(sides: Sides, model: str) -> pl.DataFrame:
-    """Return one model version's generations with what both judges give them."""
-    generations = tables.read("generations", paths.generations(model, sides.split))
-    _expect(paths.generations(model, sides.split), generations["model"], "model", model)
-    first = _scores(sides.judge, model, sides.split).drop("model", "judge", "parse_status")
-    second = _scores(sides.second or sides.judge, model, sides.split)
-    beside = second.select("generation_id", second_score="score")
-    return generations.join(first, on="generation_id", how="left").join(beside, on="generation_id", how="left")
+def view_candidates(db: duckdb.DuckDBPyConnection, sides: Sides) -> None:
+    """Give a connection the view `candidates`: what `read_candidates` returns, read from the files when it is asked."""
+    played = [(role, model) for role in ROLES for model in sides.models(role)]
+    db.register("played", pl.DataFrame(played, schema=["role", "model"], orient="row").to_arrow())
+    models = list(dict.fromkeys(model for _, model in played))
+    parquet(db, [_generations(model, sides.split) for model in models]).create_view("generations", replace=True)
+    scores = parquet(db, [_scores(sides.judge, model, sides.split) for model in models])
+    if sides.second in ("", sides.judge):
+        both = scores.project("*, score as second_score")
+    else:
+        second = parquet(db, [_scores(sides.second, model, sides.split) for model in models])
+        both = scores.join(second.project("generation_id, score as second_score"), "generation_id", how="left")
+    both.create_view("scores", replace=True)
+    view_query(db, "candidates", SQL / "candidates.sql", {})
 
 
-def _scores(judge: str, model: str, split: str) -> pl.DataFrame:
+def _generations(model: str, split: str) -> Path:
+    path = paths.generations(model, split)
+    tables.check_file("generations", path)
+    return _only(path, "model", model)
+
+
+def _scores(judge: str, model: str, split: str) -> Path:
     path = paths.scores(judge, model, split)
-    scores = tables.read("scores", path)
-    _expect(path, scores["judge"], "judge", judge)
-    return scores
+    tables.check_file("scores", path)
+    return _only(path, "judge", judge)
 
 
-def _expect(path: Path, found: pl.Series, column: str, wanted: str) -> None:
-    if others := set(found) - {wanted}:
-        raise TsrError(f"{path}: column {column!r} holds {min(others)!r}; expected {wanted!r} in every row")
+def _only(path: Path, column: str, wanted: str) -> Path:
+    """Return `path`. Raises TsrError unless its `column` is `wanted` in every row."""
+    other = pl.scan_parquet(path, hive_partitioning=False).filter(pl.col(column) != wanted).select(pl.col(column).min())
+    if (found := other.collect().item()) is not None:
+        raise TsrError(f"{path}: column {column!r} holds {found!r}; expected {wanted!r} in every row")
+    return path

@@ -3,26 +3,46 @@
 Each prompt of the split ends in `pairs` or in `dropped` with a reason, never in both or neither.
 """
 
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import duckdb
 import polars as pl
 
 from stages import paths, tables
-from stages.candidates import Sides, read_candidates
+from stages.candidates import Sides, view_candidates
 from stages.drops import funnel
 from stages.errors import TsrError
-from stages.ids import content_id
 from stages.params import Pair
 from stages.paths import ROLES
-from stages.sqlrun import SQL, connect, run_file
+from stages.slices import Slice, in_order, slices
+from stages.sqlrun import SQL, connect, keep_query, one_thread, out_of_core, parquet, run_query
 from stages.strategies import found, name_of
+
+PROMPTS = 50_000  # whose pairs are made at a time: with texts of 1,000 characters some 150 MB
 
 
 def run(settings: Pair, name: str, strategy: str, sides: Sides) -> None:
-    """Write `data/pairs/<name>.parquet` and `data/dropped/<name>.parquet`."""
-    prompts = tables.read("prompts", paths.prompts(sides.split))
-    pairs, dropped = make_pairs(settings, name, strategy, prompts, read_candidates(sides))
-    tables.write("pairs", pairs, paths.pairs(name))
+    """Write `data/pairs/<name>.parquet` and `data/dropped/<name>.parquet`, out of core."""
+    asked = paths.prompts(sides.split)
+    tables.check_file("prompts", asked)
+    with out_of_core(paths.pairs(name)) as db:
+        parquet(db, [asked]).create_view("prompts")
+        view_candidates(db, sides)
+        values = choose(db, settings, name, strategy)
+
+        def work(part: Slice) -> pl.DataFrame:
+            with db.cursor() as own:  # a connection serves one thread
+                return _verdicts(own, values, part)
+
+        verdicts = in_order(work, slices(asked, "prompt_id", PROMPTS))
+        lost: list[pl.DataFrame] = []
+        tables.write_parts("pairs", _kept(verdicts, lost), paths.pairs(name))
+    dropped = pl.concat(lost)
     tables.write("dropped", dropped, paths.dropped(name))
-    print(f"pair {name}: {pairs.height} pairs of {prompts.height} prompts{funnel(dropped)}")
+    count = pl.scan_parquet(paths.pairs(name)).select(pl.len()).collect().item()
+    print(f"pair {name}: {count} pairs of {count + dropped.height} prompts{funnel(dropped)}")
 
 
 def make_pairs(
@@ -31,53 +51,81 @@ def make_pairs(
     """Return (`pairs`, `dropped`) for model version `name`, by a strategy.
 
     `strategy` is a name in `stages/sql/strategies/` or a path that ends in .sql. Raises TsrError for candidates of
-    unknown prompts, and for a choice that `check_choice` refuses.
+    unknown prompts, and for a choice that is none: see `sql/wrong_choice.sql`.
     """
-    if orphans := set(candidates["prompt_id"]) - set(prompts["prompt_id"]):
-        raise TsrError(
-            f"candidates for {name}: prompt {min(orphans)} is not in the split; {len(orphans)} are like that"
-        )
-    frames = {"prompts": prompts.select("prompt_id", "messages"), "candidates": candidates}
-    told = {"model": name, "strategy": name_of(strategy), "min_gap": settings.min_gap, "n_roles": len(ROLES)}
-    values = settings.parameters | told
-    path = found(strategy)
     with connect() as db:
-        frames["sides"] = run_file(db, SQL / "views" / "sides.sql", frames, values)
-        frames["chosen_rejected"] = run_file(db, path, frames, values)
-        check_choice(frames["chosen_rejected"], prompts, candidates, str(path))
-        verdicts = run_file(db, SQL / "pairs.sql", frames, values)
-    return split_verdicts(verdicts)
+        db.register("prompts", prompts.select("prompt_id", "messages").to_arrow())
+        db.register("candidates", candidates.to_arrow())
+        values = choose(db, settings, name, strategy)
+        return _split(_verdicts(db, values, Slice()))
 
 
-def check_choice(choice: pl.DataFrame, prompts: pl.DataFrame, candidates: pl.DataFrame, where: str) -> None:
+def choose(db: duckdb.DuckDBPyConnection, settings: Pair, name: str, strategy: str) -> dict[str, Any]:
+    """Let a strategy choose among the connection's `candidates` for its `prompts`; return the values for the verdicts.
+
+    Makes the tables `sides`, `chosen_rejected` and `chosen`. Raises TsrError as `make_pairs` does.
+    """
+    path, called = found(strategy), name_of(strategy)
+    head = json.dumps(["pair", name, called], separators=(",", ":"))[:-1]
+    told = {"model": name, "strategy": called, "min_gap": settings.min_gap, "n_roles": len(ROLES), "pair_list": head}
+    keep_query(db, "sides", SQL / "views" / "sides.sql", {})
+    _check_prompts(db, name)
+    with one_thread(db):  # what a strategy sums has one order
+        keep_query(db, "chosen_rejected", path, settings.parameters | told)
+    _check_columns(db, str(path))
+    keep_query(db, "chosen", SQL / "chosen.sql", {})
+    _check_choice(db, str(path))
+    return told
+
+
+def _check_prompts(db: duckdb.DuckDBPyConnection, name: str) -> None:
+    orphan, count = run_query(db, SQL / "orphans.sql", {}).row(0)
+    if count:
+        raise TsrError(f"candidates for {name}: prompt {orphan} is not in the split; {count} are like that")
+
+
+def _check_columns(db: duckdb.DuckDBPyConnection, where: str) -> None:
+    """Raise TsrError unless `chosen_rejected` has the columns that a strategy gives."""
+    wanted, given = ["prompt_id", "chosen_id", "rejected_id"], db.table("chosen_rejected").columns
+    if given != wanted:
+        raise TsrError(f"{where}: gave columns {', '.join(given)}; expected {', '.join(wanted)}")
+    for column in wanted:  # a column of nulls has no type of its own
+        db.execute(f"alter table chosen_rejected alter {column} type varchar")
+
+
+def _check_choice(db: duckdb.DuckDBPyConnection, where: str) -> None:
     """Raise TsrError unless a strategy gave one row a prompt, and in it usable candidates of that prompt or null."""
-    wanted = ["prompt_id", "chosen_id", "rejected_id"]
-    if choice.columns != wanted:
-        raise TsrError(f"{where}: gave columns {', '.join(choice.columns)}; expected {', '.join(wanted)}")
-    given, asked = choice["prompt_id"].to_list(), set(prompts["prompt_id"])
-    if len(given) != len(set(given)):
-        twice = min(p for p in set(given) if given.count(p) > 1)
-        raise TsrError(f"{where}: gave more than one row for prompt {twice}; expected one row per prompt")
-    if missing := asked - set(given):
-        raise TsrError(f"{where}: gave no row for prompt {min(missing)}; expected one row per prompt")
-    if foreign := set(given) - asked:
-        raise TsrError(f"{where}: gave a row for {min(foreign)}, which is no prompt of the split")
-    if against_itself := choice.filter(pl.col("chosen_id") == pl.col("rejected_id")).sort("prompt_id").rows():
-        prompt, chosen, _ = against_itself[0]
-        raise TsrError(
-            f"{where}: prompt {prompt} has {chosen} as chosen and as rejected; expected two responses, or null"
-        )
-    usable = candidates.filter((pl.col("finish_reason") == "stop") & pl.col("score").is_not_null())
-    known = set(usable.select("prompt_id", "generation_id").rows())
-    for side in ("chosen_id", "rejected_id"):
-        for row in choice.drop_nulls(side).select("prompt_id", side).sort("prompt_id").rows():
-            if row not in known:
-                raise TsrError(f"{where}: {side} {row[1]} is no finished and scored response to prompt {row[0]}")
+    faults = run_query(db, SQL / "wrong_choice.sql", {})
+    if not faults.height:
+        return
+    _, fault, prompt, chosen, _ = faults.row(0)
+    told = {
+        "twice": f"gave more than one row for prompt {prompt}; expected one row per prompt",
+        "missing": f"gave no row for prompt {prompt}; expected one row per prompt",
+        "foreign": f"gave a row for {prompt}, which is no prompt of the split",
+        "itself": f"prompt {prompt} has {chosen} as chosen and as rejected; expected two responses, or null",
+    }
+    raise TsrError(
+        f"{where}: {told.get(fault) or f'{fault} {chosen} is no finished and scored response to prompt {prompt}'}"
+    )
 
 
-def split_verdicts(verdicts: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _verdicts(db: duckdb.DuckDBPyConnection, values: dict[str, Any], part: Slice) -> pl.DataFrame:
+    """Return the verdict on each prompt of a part."""
+    return run_query(db, SQL / "pairs.sql", values | {"low": part.low, "high": part.high})
+
+
+def _split(verdicts: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Return the rows without a reason as `pairs`, the others as `dropped`."""
-    kept = verdicts.filter(pl.col("reason").is_null())
-    ids = [content_id("pair", *row) for row in kept.select("model", "strategy", "chosen_id", "rejected_id").iter_rows()]
-    pairs = kept.with_columns(pair_id=pl.Series(ids, dtype=pl.String)).select(list(tables.schema("pairs")))
-    return pairs, verdicts.filter(pl.col("reason").is_not_null()).select(list(tables.schema("dropped")))
+    kept = pl.col("reason").is_null()
+    return verdicts.filter(kept).select(list(tables.schema("pairs"))), verdicts.filter(~kept).select(
+        list(tables.schema("dropped"))
+    )
+
+
+def _kept(verdicts: Iterator[pl.DataFrame], dropped: list[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    """Yield the pairs among verdicts; the others are added to `dropped`."""
+    for part in verdicts:
+        pairs, others = _split(part)
+        dropped.append(others)
+        yield pairs

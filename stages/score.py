@@ -13,7 +13,7 @@ from stages.params import Profile
 from stages.parsing import Reading, load_rubric
 from stages.progress import progress
 from stages.slices import Slice, in_order, slices
-from stages.sqlrun import SQL, connect, keep_query, run_query, view_file
+from stages.sqlrun import SQL, connect, parquet, run_query, view_query
 
 
 def run(profile: Profile, judge: str, model: str, split: str) -> None:
@@ -37,8 +37,8 @@ def score_files(
 
     def work(part: Slice) -> tuple[pl.DataFrame, pl.DataFrame]:
         with connect() as db:
-            view_file(db, "generations", generations, "generation_id", part.low, part.high)
-            view_file(db, "judgments", judgments, "generation_id", part.low, part.high)
+            for name, path in (("generations", generations), ("judgments", judgments)):
+                parquet(db, [path], "generation_id", part.low, part.high).create_view(name)
             return _score(db, reading, judge), _faults(db, way, count)
 
     faults, parts = [], slices(judgments, "generation_id")
@@ -66,9 +66,9 @@ def score(reading: Reading, judge: str, generations: pl.DataFrame, judgments: pl
 
 
 def _score(db: duckdb.DuckDBPyConnection, reading: Reading, judge: str) -> pl.DataFrame:
-    """Score the connection's `generations` by its `judgments`; leaves the table `votes` in it."""
+    """Score the connection's `generations` by its `judgments`; leaves the view `votes` in it."""
     load_rubric(db, reading.rubric)
-    keep_query(db, "votes", SQL / "votes.sql", {"least_mass": reading.least_mass})
+    view_query(db, "votes", SQL / "votes.sql", {"least_mass": reading.least_mass})
     return run_query(db, SQL / "scores.sql", {"judge": judge})
 
 

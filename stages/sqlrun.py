@@ -2,6 +2,9 @@
 
 import glob
 import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import polars as pl
 from stages.errors import TsrError
 
 SQL = Path(__file__).parent / "sql"
+MEMORY = "2GiB"  # of a connection out of core; what needs more goes to disk
 
 
 def connect() -> duckdb.DuckDBPyConnection:
@@ -18,6 +22,28 @@ def connect() -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect()
     connection.execute("set threads to 1")
     return connection
+
+
+@contextmanager
+def out_of_core(beside: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Yield a DuckDB of bounded memory on all cores; what does not fit lies beside a file, and goes with the block."""
+    beside.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory(dir=beside.parent, prefix=f".{beside.name}.") as folder,
+        duckdb.connect(config={"temp_directory": folder, "memory_limit": MEMORY}) as connection,
+    ):
+        yield connection
+
+
+@contextmanager
+def one_thread(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Let a connection use one thread for a while."""
+    before = int(connection.query("select current_setting('threads')").fetchall()[0][0])
+    connection.execute("set threads to 1")
+    try:
+        yield
+    finally:
+        connection.execute(f"set threads to {before}")
 
 
 def run_file(
@@ -46,24 +72,33 @@ def run_query(connection: duckdb.DuckDBPyConnection, path: Path, values: dict[st
 
 
 def keep_query(connection: duckdb.DuckDBPyConnection, name: str, path: Path, values: dict[str, Any]) -> None:
-    """Make the result of the query in `path` the temporary table `name` of the connection; else as `run_query`."""
+    """Make the result of the query in `path` the table `name` of the connection; else as `run_query`."""
     text, bound = _bound(path, values)
     try:
-        connection.execute(f"create or replace temp table {name} as {text}", bound)
+        connection.execute(f"create or replace table {name} as {text}", bound)
     except duckdb.Error as error:
         raise TsrError(f"{path}{complaint(error, where=True)}") from error
 
 
-def view_file(
-    connection: duckdb.DuckDBPyConnection, name: str, path: Path, column: str, low: str = "", high: str | None = None
-) -> None:
-    """Make the rows of a Parquet file with low <= column < high the view `name` of the connection; none is read yet."""
-    rows = connection.read_parquet(glob.escape(str(path)), hive_partitioning=False)
+def view_query(connection: duckdb.DuckDBPyConnection, name: str, path: Path, values: dict[str, Any]) -> None:
+    """Make the query in `path` the view `name` of the connection, to run when it is asked; else as `run_query`."""
+    text, bound = _bound(path, values)
+    try:
+        connection.sql(text, params=bound).create_view(name, replace=True)
+    except duckdb.Error as error:
+        raise TsrError(f"{path}{complaint(error, where=True)}") from error
+
+
+def parquet(
+    connection: duckdb.DuckDBPyConnection, files: list[Path], column: str = "", low: str = "", high: str | None = None
+) -> duckdb.DuckDBPyRelation:
+    """Return the rows of Parquet files, those with low <= column < high where limits are given; none is read yet."""
+    rows = connection.read_parquet([glob.escape(str(path)) for path in files], hive_partitioning=False)
     if low:
         rows = rows.filter(duckdb.ColumnExpression(column) >= duckdb.ConstantExpression(low))
     if high is not None:
         rows = rows.filter(duckdb.ColumnExpression(column) < duckdb.ConstantExpression(high))
-    rows.create_view(name, replace=True)
+    return rows
 
 
 def _bound(path: Path, values: dict[str, Any]) -> tuple[str, dict[str, Any]]:

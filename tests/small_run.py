@@ -89,7 +89,7 @@ def speak(judge: str, model: str, split: str) -> None:
 def make_run(folder: Path) -> Run:
     """Make M0, sr-1 and the first round of tsr, with their tables, in a folder."""
     made = Run()
-    block = {name: values | TINY.get(name, {}) for name, values in PARAMS["micro"].items()}
+    block = {name: values | TINY[name] if name in TINY else values for name, values in PARAMS["micro"].items()}
     (folder / "params.yaml").write_text(yaml.safe_dump({**PARAMS, "profile": "micro", "micro": block}))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)

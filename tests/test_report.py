@@ -184,7 +184,7 @@ def make_run(root: Path, arms: str, source: str = "micro_world") -> None:
     text = re.sub(r"arms:\n(?:  .*\n)+", arms, (REPO / "params.yaml").read_text())
     (root / "params.yaml").write_text(text)
     settings = params.load()
-    built = plan.build(settings.arms)
+    built = plan.of(settings)
     (root / "stages").mkdir()
     plan.PLAN_FILE.write_text(plan.dumps(built))
     splits = {row.split for row in built.learns.values()}

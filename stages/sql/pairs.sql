@@ -1,6 +1,23 @@
 -- The verdict on every prompt: a pair, or the reason why not. The same for all strategies.
--- Grain: one row per prompt. Reads `chosen_rejected` (a strategy's result), `prompts`, `candidates`, `sides`.
-with needed as (
+-- Grain: one row per prompt. Reads `chosen_rejected` (a strategy's result), `prompts`, `sides`, and `chosen` (the
+-- candidates that were chosen). Parameters low and high (null is no limit) are the ids of a part of the prompts.
+with asked as (
+    select * from prompts where prompt_id >= $low and ($high is null or prompt_id < $high)
+),
+
+sided as (
+    select * from sides where prompt_id >= $low and ($high is null or prompt_id < $high)
+),
+
+texts as (
+    select * from chosen where prompt_id >= $low and ($high is null or prompt_id < $high)
+),
+
+choice as (
+    select * from chosen_rejected where prompt_id >= $low and ($high is null or prompt_id < $high)
+),
+
+needed as (
     -- The own side must have a usable response; other sides may be short, and the strategy then falls back.
     select
         p.prompt_id,
@@ -9,8 +26,8 @@ with needed as (
         coalesce(s.n_finished, 0)                                   as n_finished,
         coalesce(s.n_usable, 0)                                     as n_usable,
         s.best_score = s.worst_score                                as is_tied
-    from prompts as p
-    left join sides as s on s.prompt_id = p.prompt_id and s.role = 'own'
+    from asked as p
+    left join sided as s on s.prompt_id = p.prompt_id and s.role = 'own'
 ),
 
 present as (
@@ -18,13 +35,8 @@ present as (
     select
         prompt_id,
         count(distinct role) as n_roles
-    from sides
+    from sided
     group by prompt_id
-),
-
-texts as (
-    -- One response can play several roles; its text and score are the same in each.
-    select distinct on (generation_id) * from candidates order by generation_id
 ),
 
 joined as (
@@ -51,8 +63,8 @@ joined as (
             when c.response = r.response then 'identical'
             when c.score - r.score <= $min_gap then 'small_gap'
         end as reason
-    from prompts as p
-    left join chosen_rejected as x using (prompt_id)
+    from asked as p
+    left join choice as x using (prompt_id)
     left join texts as c on c.generation_id = x.chosen_id and c.prompt_id = p.prompt_id
     left join texts as r on r.generation_id = x.rejected_id and r.prompt_id = p.prompt_id
     left join needed on needed.prompt_id = p.prompt_id
@@ -60,6 +72,8 @@ joined as (
 )
 
 select
+    -- As stages/ids.py makes ids: the hash of a list in JSON, which $pair_list begins.
+    left(sha256(concat($pair_list, ',', to_json(chosen_id), ',', to_json(rejected_id), ']')), 16) as pair_id,
     prompt_id,
     $model                                               as model,
     $strategy                                            as strategy,

@@ -1,5 +1,6 @@
--- Votes that are not as they should be, counted by what is wrong with them: every generation that did not fail has the votes 0 .. $votes - 1, in the way
--- $way, and nothing else has any. Where $votes is null, as for votes that were imported, any number will do.
+-- Votes that are not as they should be, counted by what is wrong with them: every generation that did not fail has the
+-- votes 0 .. $votes - 1, in the way $way, and nothing else has any. Where $votes is null, as for votes that were
+-- imported, any number will do.
 -- Grain: one row per kind of fault, with the first of them by id. Reads `generations` and `votes`.
 with found as (
     select
@@ -26,7 +27,7 @@ differing as (
     select
         *
     from compared
-    where list_sort(found) <> wanted
+    where found <> wanted and list_sort(found) <> wanted  -- mostly they are in order, and sorting is dear
 ),
 
 faults as (

@@ -39,6 +39,6 @@ create or replace temp macro agreed(lines) as list_reduce(
 
 -- One line with a plain number, as nearly all replies end: what `agreed` would say of it, sooner.
 create or replace temp macro plain(lines) as
-    try_cast(regexp_extract(lines, '\A[^:]*:[^-0-9:]*([0-9]+)(?:[^0-9.,:][^.,:]*)?\.?[^0-9.,:]*\z', 1) as double);
+    try_cast(regexp_extract(lines, '\A[^:]*:[^-0-9:]*([0-9]+)(?:[^0-9.,:][^.,:]*)?(?:\.[^0-9.,:]*)?\z', 1) as double);
 
 create or replace temp macro parse(raw) as coalesce(plain(last_lines(raw)), agreed(last_lines(raw)));
