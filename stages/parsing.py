@@ -10,6 +10,7 @@ from stages.errors import TsrError
 from stages.sqlrun import SQL, complaint, connect, run_file
 
 RUBRICS = Path(__file__).parent / "rubrics"
+SCORE_LINE = RUBRICS / "score_line.sql"
 
 
 @dataclass(frozen=True)
@@ -21,13 +22,14 @@ class Reading:
 
 
 def load_rubric(db: duckdb.DuckDBPyConnection, rubric: str) -> None:
-    """Give a connection the macros `parse(raw)`, `low()` and `high()` of a rubric.
+    """Give a connection the macros `parse(raw)`, `low()` and `high()` of a rubric, which may use `score_line`.
 
     Raises TsrError naming the file if it is absent or no SQL.
     """
     path = RUBRICS / rubric / "parse.sql"
     if not path.exists():
         raise TsrError(f"{path}: no such file; expected the macros parse(raw), low() and high()")
+    db.execute(SCORE_LINE.read_text())
     try:
         db.execute(path.read_text())
     except duckdb.Error as error:

@@ -297,7 +297,7 @@ def test_replies_without_a_given_score_are_read_by_a_rubric() -> None:
     rows = [row(why="Good.\nScore: 4"), row(s=1, why="No idea."), row(s=2, why="Score: 2</s>")]
     mapping = changed(
         end_marks=["</s>"],
-        judgments={"score": None, "rubric": "points", "finish_reason": {"value": "stop"}},
+        judgments={"score": None, "rubric": "additive", "finish_reason": {"value": "stop"}},
     )
     brought(jsonl(rows), mapping)
     assert set(table("judgments")["way"]) == {"votes"}

@@ -24,7 +24,7 @@ from stages.ids import seed_for
 from stages.judge import judge_all
 from stages.params import Judge
 from stages.parsing import Reading, read_votes
-from stages.rubrics.points.ask import judge_prompt, one_token_prompt
+from stages.rubrics.additive.ask import judge_prompt, one_token_prompt
 from stages.score import check_votes, score
 from stages.tiny_llama import WORDS
 
@@ -214,13 +214,13 @@ def judge(request: pytest.FixtureRequest, tiny: Path, chat: Callable[[str], Path
     """Three judges, each with its rubric."""
     if request.param == "micro":
         return world(tiny, "micro", ["ljuufo", "bcd", "", "zz"])
-    return world(chat(request.param), "points", RESPONSES)
+    return world(chat(request.param), "additive", RESPONSES)
 
 
 @pytest.fixture(params=["qwen3", "llama"])
 def chatty(request: pytest.FixtureRequest, chat: Callable[[str], Path]) -> World:
     """The two chat models."""
-    return world(chat(request.param), "points", RESPONSES)
+    return world(chat(request.param), "additive", RESPONSES)
 
 
 def logprobs(digits: list[dict[str, float]]) -> list[float]:
@@ -257,7 +257,7 @@ def test_one_token_scores_are_means_of_that_distribution(judge: World) -> None:
 
 @pytest.mark.parametrize("kind", ["qwen3", "llama"])
 def test_a_judge_that_would_not_say_a_score_gives_none(kind: str, chat: Callable[[str], Path]) -> None:
-    sure, flat = (world(chat(name), "points", RESPONSES) for name in (kind, f"{kind}-flat"))
+    sure, flat = (world(chat(name), "additive", RESPONSES) for name in (kind, f"{kind}-flat"))
     assert set(sure.scored(sure.judged(sure.settings("one_token")))["parse_status"]) == {"ok"}
     unsure = flat.judged(flat.settings("one_token"))
     scored = flat.scored(unsure)
@@ -301,7 +301,7 @@ def test_votes_carry_the_distribution_where_their_score_stands(judge: World) -> 
 
 
 def test_without_the_distribution_the_texts_are_the_same(judge: World) -> None:
-    warm = {"votes": 2, "temperature": 1.0}
+    warm = {"votes": 12, "temperature": 1.0, "max_new_tokens": 20}  # some of the replies have a score
     made = judge.judged(judge.settings("votes", **warm))
     bare = judge.judged(judge.settings("votes", **warm, distribution=False))
     assert made["digit_logprobs"].null_count() < made.height
@@ -328,7 +328,7 @@ def test_votes_become_scores_by_the_rubrics_parser(chatty: World) -> None:
     scored = {row["generation_id"]: row for row in chatty.scored(made).to_dicts()}
     for (gid,), votes in made.group_by("generation_id"):
         replies = votes.filter(pl.col("finish_reason") == "stop")["raw"]
-        values = [value for raw in replies if (value := parse("points", raw)) is not None]
+        values = [value for raw in replies if (value := parse("additive", raw)) is not None]
         row = scored[gid]
         assert (row["n_votes"], row["n_parsed"]) == (12, len(values))
         assert row["score"] == (pytest.approx(sum(values) / len(values)) if values else None)
@@ -382,7 +382,7 @@ def test_a_score_that_is_not_one_token_is_one_line(way: str, chat: Callable[[str
     shape = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     config = LlamaConfig(vocab_size=len(tokenizer), **shape, max_position_embeddings=8192, eos_token_id=0)
     models.save(LlamaForCausalLM(config), tokenizer, tmp_path / "J")
-    odd = World(tmp_path / "J", "points", prompts(PROMPTS[:1]), generations(["g"], prompt_id=PROMPTS[0]))
+    odd = World(tmp_path / "J", "additive", prompts(PROMPTS[:1]), generations(["g"], prompt_id=PROMPTS[0]))
     with pytest.raises(TsrError) as refused:
         odd.judged(odd.settings(way, max_new_tokens=1))
     assert str(refused.value) == f"{tmp_path / 'J'}: score '0' is 2 tokens of its tokenizer; expected one"
@@ -400,7 +400,7 @@ def expectation(digits: list[dict[str, float]] | None, least_mass: float = 0.0) 
     vote = judgments({"g": [""]}).with_columns(
         pl.DataFrame({"digit_logprobs": [digits]}, schema=schema)["digit_logprobs"], way=pl.lit("one_token")
     )
-    return read_votes(Reading("points", least_mass), vote)["value"].item()
+    return read_votes(Reading("additive", least_mass), vote)["value"].item()
 
 
 @settings(derandomize=True, max_examples=20, deadline=None, database=None)

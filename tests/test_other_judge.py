@@ -30,13 +30,13 @@ def test_a_fixed_judge_judges_every_row() -> None:
 def test_an_edited_rubric_is_a_stale_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """DVC must see when a rubric is edited: its stages depend on the hashes that stand in the plan."""
     monkeypatch.chdir(tmp_path)
-    shutil.copytree(asking.RUBRICS / "points", tmp_path / "points")
+    shutil.copytree(asking.RUBRICS / "additive", tmp_path / "additive")
     monkeypatch.setattr(asking, "RUBRICS", tmp_path)
-    before = plan.build(ALL, rubrics={"small": "points"}).rubrics["small"]
+    before = plan.build(ALL, rubrics={"small": "additive"}).rubrics["small"]
     for file, key in (("ask.py", "ask"), ("parse.sql", "parse")):
-        with (tmp_path / "points" / file).open("a") as text:
+        with (tmp_path / "additive" / file).open("a") as text:
             text.write("\n")
-        after = plan.build(ALL, rubrics={"small": "points"}).rubrics["small"]
+        after = plan.build(ALL, rubrics={"small": "additive"}).rubrics["small"]
         assert {k for k in before if before[k] != after[k]} == {key}
         before = after
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]

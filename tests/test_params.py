@@ -67,8 +67,8 @@ BAD: dict[str, tuple[str, Any, str]] = {
     "infinite": ("micro.dpo.learning_rate", float("inf"), "finite number, got inf"),
     "negative seed": ("seed", -1, "greater than or equal to 0, got -1"),
     "unknown profile": ("profile", "paper", "no block 'paper'; there are: micro"),
-    "unknown rubric": ("micro.judge.rubric", "likert", "no rubric 'likert'; there are: micro"),
-    "rubric outside": ("micro.judge.rubric", "../micro", "no rubric '../micro'; there are: micro"),
+    "unknown rubric": ("micro.judge.rubric", "likert", "no rubric 'likert'; there are: additive, micro, ten"),
+    "rubric outside": ("micro.judge.rubric", "../micro", "no rubric '../micro'; there are: additive, micro, ten"),
     "equal votes": ("micro.judge.votes", 3, "votes above 1 need a temperature above 0"),
     "unknown backend": ("micro.judge.backend", "tgi", "no backend 'tgi'; there are: openai, transformers, vllm"),
     "backend without block": (

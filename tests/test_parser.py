@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rows import READING, generations, judgments, limits, parse
 
-from stages.asking import load_ask, rubric_hash
+from stages.asking import RUBRICS, load_ask, rubric_hash
 from stages.errors import TsrError
+from stages.ids import content_id, file_sha256
 from stages.parsing import Reading, read_votes
 from stages.score import check_votes, score
 
@@ -138,6 +139,29 @@ def test_the_rubrics_hash_is_of_the_question_not_of_the_parser(tmp_path: Path, m
     assert rubric_hash("micro") == before
     (folder / "ask.py").write_text("two")
     assert rubric_hash("micro") != before
+
+
+def test_the_rubrics_hash_covers_what_asking_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change of the fences is a change of the question; the micro judge has none, and keeps its hash."""
+    for rubric in ("micro", "ten"):
+        (tmp_path / "stages" / "rubrics" / rubric).mkdir(parents=True)
+        (tmp_path / "stages" / "rubrics" / rubric / "ask.py").write_text((RUBRICS / rubric / "ask.py").read_text())
+    fences = tmp_path / "stages" / "rubrics" / "fencing.py"
+    deeper = tmp_path / "stages" / "ids.py"
+    monkeypatch.setattr("stages.asking._ROOT", tmp_path)
+    monkeypatch.setattr("stages.asking.RUBRICS", tmp_path / "stages" / "rubrics")
+    found = []
+    for fence, ids in (
+        ("one", "one"),
+        ("two", "one"),
+        ("from stages import ids", "one"),
+        ("from stages import ids", "two"),
+    ):
+        fences.write_text(fence)
+        deeper.write_text(ids)
+        found.append((rubric_hash("ten"), rubric_hash("micro")))
+    assert len({ten for ten, _ in found}) == 4
+    assert {micro for _, micro in found} == {content_id("rubric", "micro", file_sha256(RUBRICS / "micro" / "ask.py"))}
 
 
 def test_a_reply_that_was_cut_off_has_no_score() -> None:

@@ -16,7 +16,7 @@ from stages.parsing import Reading
 from stages.score import score, score_files
 from stages.slices import Slice, in_order, slices
 
-READING = Reading("points", 0.5)
+READING = Reading("additive", 0.5)
 IDS = [f"{n * 7919 % 65536:04x}" for n in range(300)]
 REPLIES = ["Fine.\nScore: 4", "Score: 3", "Score: 5", "no idea", "Score: 0"]
 

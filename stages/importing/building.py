@@ -17,7 +17,7 @@ from stages.importing.texts import readable
 from stages.parsing import Reading
 from stages.score import score
 
-NO_RUBRIC = "points"  # stands where scores are given, and no reply is read
+NO_RUBRIC = "additive"  # stands where scores are given, and no reply is read
 Key = tuple[str, ...]
 
 
