@@ -31,7 +31,7 @@ def take_in(base_model: str, settings: GivenBase, to: Path) -> None:
     Raises TsrError for a model that is not there, has no safetensors, wants code of its own that `trust_remote_code`
     does not allow, or whose template cannot be used.
     """
-    found = _local(base_model) if Path(base_model).is_dir() else _downloaded(base_model)
+    found = _local(base_model) if base_model and Path(base_model).is_dir() else _downloaded(base_model)
     check_folder(found, settings)
     with replacing_folder(to) as beside:
         for pattern in _TAKEN if not settings.trust_remote_code else (*_TAKEN, "*.py"):
@@ -72,6 +72,8 @@ def check_folder(folder: Path, settings: GivenBase) -> None:
         others = sorted(f.name for f in folder.iterdir() if f.suffix in {".bin", ".pt", ".pth", ".gguf"})
         beside = f"; it has {others[0]}, which is not read" if others else ""
         raise TsrError(f"{folder}: no *.safetensors in it; expected weights as safetensors{beside}")
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+        raise TsrError(f"{folder}: no tokenizer in it; expected a tokenizer.json")
     config = models.read_json(folder / "config.json")
     if "auto_map" in config and not settings.trust_remote_code:
         raise TsrError(
@@ -130,31 +132,33 @@ def _counts_bos(tokenizer: "PreTrainedTokenizerBase") -> bool:
 
 
 def _starts_with_bos(tokenizer: "PreTrainedTokenizerBase", text: str) -> bool:
-    ids = tokenizer.apply_chat_template(_PROBE, chat_template=text, return_dict=True)["input_ids"]
-    return bool(ids[0] == tokenizer.bos_token_id)
+    return _encoded(tokenizer, _PROBE, chat_template=text)[0] == tokenizer.bos_token_id
+
+
+def _encoded(tokenizer: "PreTrainedTokenizerBase", messages: list[dict[str, str]], **how: Any) -> list[int]:
+    """Return the tokens of a conversation. Raises TsrError for a template that cannot give them."""
+    import jinja2
+
+    try:
+        return list(tokenizer.apply_chat_template(messages, return_dict=True, **how)["input_ids"])
+    except (jinja2.TemplateError, ValueError) as error:
+        told = " ".join(str(error).split())[:200]
+        raise TsrError(f"params.yaml: base_model: its chat template refuses a conversation: {told}") from error
 
 
 def check_template(tokenizer: "PreTrainedTokenizerBase", where: str) -> None:
     """Raise TsrError for a template whose BOS comes twice, or whose prompt is not how its conversation starts.
 
-    The latter would train the answer to follow another prompt than the one it is asked with (as Qwen 3's does while
-    `enable_thinking` is open).
+    The latter would train the answer to follow another prompt than the one it is asked with.
     """
-    import jinja2
-
-    try:
-        asked = tokenizer.apply_chat_template(_PROBE[:1], add_generation_prompt=True, return_dict=True)["input_ids"]
-        whole = tokenizer.apply_chat_template(_PROBE, return_dict=True)["input_ids"]
-    except (jinja2.TemplateError, ValueError) as error:
-        told = " ".join(str(error).split())[:200]
-        raise TsrError(f"{where}: the chat template refuses a conversation: {told}") from error
+    asked, whole = _encoded(tokenizer, _PROBE[:1], add_generation_prompt=True), _encoded(tokenizer, _PROBE)
     given = whole.count(tokenizer.bos_token_id)
     if _counts_bos(tokenizer) and tokenizer.bos_token_id != tokenizer.eos_token_id and given != 1:
         raise TsrError(f"{where}: the chat template gives {given} BOS tokens; expected one")
     if whole[: len(asked)] != asked:
         raise TsrError(
             f"{where}: the chat template's prompt is not how its conversation starts; "
-            "expected base.template_values or base.chat_template to mend that (Qwen 3: enable_thinking: false)"
+            "expected base.template_values or base.chat_template to mend that"
         )
     if tokenizer.eos_token_id is not None and len(whole) == len(asked):
         raise TsrError(f"{where}: the chat template leaves out what the assistant says")
