@@ -132,7 +132,7 @@ def _counts_bos(tokenizer: "PreTrainedTokenizerBase") -> bool:
 
 
 def _starts_with_bos(tokenizer: "PreTrainedTokenizerBase", text: str) -> bool:
-    return _encoded(tokenizer, _PROBE, chat_template=text)[0] == tokenizer.bos_token_id
+    return bool(_encoded(tokenizer, _PROBE, chat_template=text)[0] == tokenizer.bos_token_id)
 
 
 def _encoded(tokenizer: "PreTrainedTokenizerBase", messages: list[dict[str, str]], **how: Any) -> list[int]:
@@ -170,4 +170,4 @@ def _tell_config(folder: Path, tokenizer: "PreTrainedTokenizerBase") -> None:
         if (folder / name).is_file():
             config: dict[str, Any] = models.read_json(folder / name)
             config["pad_token_id"] = tokenizer.pad_token_id
-            (folder / name).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+            models.write_json(config, folder / name)

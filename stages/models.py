@@ -85,6 +85,11 @@ def read_json(path: Path) -> dict[str, Any]:
     return said
 
 
+def write_json(said: dict[str, Any], path: Path) -> None:
+    """Write a JSON file of a model folder as transformers does."""
+    path.write_text(json.dumps(said, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
 def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     """Return the tokenizer of a model version; it must have a chat template."""
     from transformers import AutoTokenizer
@@ -144,5 +149,9 @@ def save(
     with replacing_folder(folder) as beside:
         model.save_pretrained(beside, state_dict=weights)
         tokenizer.save_pretrained(beside)
+        if weights:  # transformers has written the dtype of the model in memory
+            config = read_json(beside / "config.json")
+            config["dtype"] = str(next(iter(weights.values())).dtype).removeprefix("torch.")
+            write_json(config, beside / "config.json")
         if made_by:
-            (beside / MADE_BY).write_text(json.dumps(made_by, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+            write_json(made_by, beside / MADE_BY)

@@ -176,7 +176,6 @@ def _save(trainer: Any, job: Job, steps: int) -> None:
     if job.settings.adapter != "none":
         model, state = _merged(model, state, job)
     weights = {name: tensor.to(dtype) for name, tensor in state.items()}
-    model.config.dtype = dtype
     made_by = {
         "policy_hash": models.model_hash(job.policy),
         "examples": len(job.rows),

@@ -1,0 +1,158 @@
+"""Trainings that are stopped, divided, adapted or cut short come to what they should."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from small_run import Run
+
+from stages import dpo, models, paths, tables, training
+from stages.errors import TsrError
+from stages.params import Profile, load
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.*:FutureWarning", "ignore::UserWarning")
+SEED = 7
+
+
+@pytest.fixture
+def here(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Profile:
+    """The settings of the small run, whose M0 and pairs of sr-1 are in the current folder; finished rows elsewhere."""
+    monkeypatch.setenv("TSR_STORE", str(tmp_path / "store"))
+    return load().block
+
+
+def changed(settings: Profile, **blocks: dict[str, Any]) -> Profile:
+    """Settings with some keys of some blocks put in place of theirs."""
+    return settings.model_copy(
+        update={name: getattr(settings, name).model_copy(update=keys) for name, keys in blocks.items()}
+    )
+
+
+def fit(settings: Profile, name: str, pairs: pl.DataFrame | None = None) -> dict[str, Any]:
+    """Train M0 on the pairs of sr-1 under another name, and return its weights."""
+    from safetensors.torch import load_file
+
+    rows = tables.read("pairs", paths.pairs("sr-1")) if pairs is None else pairs
+    dpo.fit(SEED, settings, name, paths.model("M0"), rows)
+    return load_file(paths.model(name) / "model.safetensors")
+
+
+def furthest(one: dict[str, Any], other: dict[str, Any]) -> float:
+    """The largest difference of two models' weights."""
+    assert one.keys() == other.keys()
+    return max(float((one[name] - other[name]).abs().max()) for name in one)
+
+
+class StoppedError(Exception):
+    """Stands for a kill."""
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
+    """Let the next training end in the middle of things, once."""
+    told = training._Advancing.on_step_end
+
+    def stopping(self: Any, args: Any, state: Any, control: Any, **how: Any) -> None:
+        told(self, args, state, control, **how)
+        if state.global_step == steps:
+            raise StoppedError
+
+    monkeypatch.setattr(training._Advancing, "on_step_end", stopping)
+
+
+@pytest.mark.parametrize("adapter", ["none", "lora"])
+@pytest.mark.parametrize("torn", [False, True])
+def test_a_stopped_training_goes_on_to_the_same_result(
+    here: Profile, adapter: str, torn: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = changed(here, training={"adapter": adapter, "lora_dropout": 0.1}, dpo={"batch_size": 2, "epochs": 2})
+    whole = fit(settings, "whole")
+    kept, name = changed(settings, following={"checkpoint_every": 1}), f"stopped-{adapter}-{torn}"
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3)
+        with pytest.raises(StoppedError):
+            fit(kept, name)
+    assert not paths.model(name).exists()
+    [folder] = (paths.store() / "training").iterdir()
+    checkpoints = sorted(folder.glob("checkpoint-*"))
+    assert checkpoints
+    if torn:
+        (checkpoints[-1] / "trainer_state.json").write_text("{")
+    seen = []
+    monkeypatch.setattr(
+        training._Advancing, "on_step_end", lambda self, args, state, control, **how: seen.append(state.global_step)
+    )
+    assert furthest(fit(kept, name), whole) == 0.0
+    assert seen[0] > 1, "it did not begin anew"
+    assert not folder.exists()
+
+
+def test_another_training_takes_no_checkpoint_of_this_one(here: Profile) -> None:
+    def job(name: str, **blocks: dict[str, Any]) -> Path:
+        settings = changed(here, **blocks)
+        made = training.Job(name, paths.model("M0"), 1, settings.training, settings.dpo, settings.following, [1], 0)
+        return made.checkpoints
+
+    assert job("a") == job("a", following={"checkpoint_every": 5, "log_to": "tensorboard"})
+    assert len({job("a"), job("b"), job("a", dpo={"beta": 0.2}), job("a", training={"adapter": "lora"})}) == 4
+
+
+def test_an_adapter_changes_linear_layers_alone_and_is_merged(here: Profile) -> None:
+    before = fit(changed(here, dpo={"learning_rate": 1.0e-12}), "before")
+    settings = changed(here, training={"adapter": "lora", "lora_rank": 4})
+    after, again = fit(settings, "after"), fit(settings, "again")
+    moved = {name for name in after if float((after[name] - before[name]).abs().max()) > 1e-6}
+    assert moved
+    assert all("proj" in name for name in moved)
+    assert furthest(after, again) == 0.0
+    assert not list(paths.model("after").glob("adapter*"))
+    assert models.load_model(paths.model("after")).config.model_type == "llama"
+
+
+def test_a_batch_in_parts_is_the_same_batch(here: Profile) -> None:
+    whole = fit(changed(here, dpo={"batch_size": 4}), "whole")
+    parts = fit(changed(here, dpo={"batch_size": 4}, training={"rows_at_once": 1}), "parts")
+    assert furthest(whole, parts) < 1e-4
+    with pytest.raises(TsrError, match=r"batch_size 4 is no multiple of training\.rows_at_once 3 x 1 processes"):
+        fit(changed(here, dpo={"batch_size": 4}, training={"rows_at_once": 3}), "odd")
+
+
+def test_memory_savers_run_and_save_what_is_asked(here: Profile) -> None:
+    lean = {"dtype": "bfloat16", "gradient_checkpointing": True, "save_dtype": "bfloat16"}
+    saved = fit(changed(here, training=lean), "lean")
+    assert {str(tensor.dtype) for tensor in saved.values()} == {"torch.bfloat16"}
+    assert json.loads((paths.model("lean") / "config.json").read_text())["dtype"] == "bfloat16"
+
+
+def test_pairs_that_are_too_long_are_left_out_and_counted(here: Profile, capsys: pytest.CaptureFixture[str]) -> None:
+    pairs = tables.read("pairs", paths.pairs("sr-1"))
+    tokenizer = models.load_tokenizer(paths.model("M0"))
+
+    def tokens(row: dict[str, Any], side: str) -> int:
+        return len(tokenizer.apply_chat_template(row["prompt"] + row[side], return_dict=True)["input_ids"])
+
+    lengths = [max(tokens(row, side) for side in ("chosen", "rejected")) for row in pairs.iter_rows(named=True)]
+    limit = sorted(lengths)[len(lengths) // 2]
+    fitting = [length <= limit for length in lengths]
+    cut = fit(changed(here, dpo={"max_tokens": limit}), "cut")
+    assert (
+        f"{fitting.count(False)} of {len(lengths)} examples are longer than {limit} tokens" in capsys.readouterr().err
+    )
+    assert json.loads((paths.model("cut") / models.MADE_BY).read_text())["left_out"] == fitting.count(False)
+    assert furthest(cut, fit(here, "fewer", pairs.filter(pl.Series(fitting)))) == 0.0
+
+
+def test_a_training_can_be_followed(here: Profile) -> None:
+    fit(changed(here, following={"log_to": "tensorboard"}), "followed")
+    assert list((paths.store() / "tensorboard" / "followed").rglob("events.out.tfevents.*"))
+
+
+def test_a_gpu_that_is_not_there_is_one_line(here: Profile) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    for keys, told in (({"device": "cuda"}, "torch finds no GPU"), ({"adapter": "qlora"}, "qlora needs a GPU")):
+        with pytest.raises(TsrError, match=told):
+            fit(changed(here, training=keys), "nowhere")
