@@ -43,29 +43,29 @@ def fit(
     The seed comes from the run's seed, the policy's weights and the pairs, so equal work gives equal weights. The
     reference is the policy before its first step: its log-probabilities are computed once, and no second model is held.
     """
-    from datasets import Dataset
     from trl import DPOConfig, DPOTrainer
 
-    from stages.training import Job, adapter, arguments, load_policy, train
+    from stages.training import Job, adapter, arguments, load_policy, shared, train
 
     tokenizer = models.load_tokenizer(policy)
     ordered, left_out = within(pairs.sort("prompt_id"), tokenizer, ("chosen", "rejected"), settings.dpo.max_tokens)
     ids = ordered.select("chosen_id", "rejected_id").rows()
     drawn = seed32_for(seed, "dpo", models.model_hash(policy), ids)
     job = Job(name, policy, drawn, settings.training, settings.dpo, settings.following, ids, left_out)
+    args = DPOConfig(
+        beta=settings.dpo.beta,
+        precompute_ref_log_probs=True,
+        num_train_epochs=settings.dpo.epochs,
+        max_steps=steps or -1,
+        logging_steps=1,
+        **arguments(job),
+    )
     trainer = DPOTrainer(
         model=load_policy(job),
         processing_class=tokenizer,
         peft_config=adapter(settings.training),
-        train_dataset=Dataset.from_list(ordered.select("prompt", "chosen", "rejected").to_dicts()),
-        args=DPOConfig(
-            beta=settings.dpo.beta,
-            precompute_ref_log_probs=True,
-            num_train_epochs=settings.dpo.epochs,
-            max_steps=steps or -1,
-            logging_steps=1,
-            **arguments(job),
-        ),
+        train_dataset=shared(ordered.select("prompt", "chosen", "rejected").to_dicts(), args, job),
+        args=args,
     )
     total = steps or settings.dpo.epochs * -(-ordered.height // settings.dpo.batch_size)
     return train(trainer, job, "dpo", total)

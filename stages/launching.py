@@ -7,16 +7,20 @@ import sys
 from stages.errors import TsrError
 from stages.params import Training
 
+LAUNCHED = "TSR_LAUNCHED"  # set in the processes that train together
+
 
 def elsewhere(settings: Training) -> bool:
     """Run this very command in the processes that `training.launch` asks for; return False where it is to run here.
 
     Raises TsrError when one of them fails: what it said stands above.
     """
-    if not settings.launch or "RANK" in os.environ:
+    if not settings.launch or LAUNCHED in os.environ:
         return False
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", settings.launch, "-m", "stages"]
-    ended = subprocess.run([*command, *sys.argv[1:]], check=False)  # noqa: S603 (this very program)
+    ended = subprocess.run(  # noqa: S603 (this very program)
+        [*command, *sys.argv[1:]], check=False, env=os.environ | {LAUNCHED: "1"}
+    )
     if ended.returncode:
         raise TsrError(f"training under {settings.launch} ended with exit code {ended.returncode}; the cause is above")
     return True

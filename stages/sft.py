@@ -57,10 +57,9 @@ def _take(rows: pl.DataFrame, count: int, seed: int) -> pl.DataFrame:
 
 def fit(seed: int, settings: Profile, examples: pl.DataFrame) -> list[dict[str, float]]:
     """Train base on `examples`, on the tokens of their answers alone; save M0, and return the trainer's log."""
-    from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
-    from stages.training import Job, adapter, arguments, load_policy, train
+    from stages.training import Job, adapter, arguments, load_policy, shared, train
 
     base = paths.model("base")
     tokenizer = models.load_tokenizer(base)
@@ -68,19 +67,20 @@ def fit(seed: int, settings: Profile, examples: pl.DataFrame) -> list[dict[str, 
     kept, left_out = within(answered, tokenizer, ("completion",), settings.sft.max_tokens)
     ids = kept["prompt_id"].to_list()
     job = Job("M0", base, seed32_for(seed, "sft"), settings.training, settings.sft, settings.following, ids, left_out)
+    args = SFTConfig(
+        max_steps=settings.sft.steps or -1,
+        num_train_epochs=settings.sft.epochs,
+        packing=settings.sft.packing,
+        completion_only_loss=True,
+        logging_steps=10,
+        **arguments(job),
+    )
     trainer = SFTTrainer(
         model=load_policy(job),
         processing_class=tokenizer,
         peft_config=adapter(settings.training),
-        train_dataset=Dataset.from_list(kept.select("prompt", "completion").to_dicts()),
-        args=SFTConfig(
-            max_steps=settings.sft.steps or -1,
-            num_train_epochs=settings.sft.epochs,
-            packing=settings.sft.packing,
-            completion_only_loss=True,
-            logging_steps=10,
-            **arguments(job),
-        ),
+        train_dataset=shared(kept.select("prompt", "completion").to_dicts(), args, job),
+        args=args,
     )
     passes = settings.sft.epochs * -(-kept.height // settings.sft.batch_size)
     return train(trainer, job, "sft", settings.sft.steps or passes)

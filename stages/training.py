@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import tempfile
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,11 +89,30 @@ def arguments(job: Job) -> dict[str, Any]:
         "save_strategy": "steps" if job.following.checkpoint_every else "no",
         "save_steps": job.following.checkpoint_every or 500,
         "save_total_limit": 2,
+        "ddp_find_unused_parameters": False,
         "disable_tqdm": True,
         "full_determinism": False,
         "dataloader_num_workers": 0,
         "dataloader_pin_memory": on_device(job.settings) == "cuda",
     }
+
+
+def shared(rows: list[dict[str, Any]], args: TrainingArguments, job: Job) -> Any:
+    """Return the examples as a dataset that all processes of a training share.
+
+    TRL's first process writes the reference's log-probabilities beside the dataset, where the others look for them: a
+    dataset in memory has a folder of its own in each process.
+    """
+    from datasets import Dataset, load_from_disk
+
+    if "WORLD_SIZE" not in os.environ:
+        return Dataset.from_list(rows)
+    folder = job.checkpoints / "examples"
+    with args.main_process_first():
+        if is_main():
+            shutil.rmtree(folder, ignore_errors=True)
+            Dataset.from_list(rows).save_to_disk(folder)
+    return load_from_disk(folder)
 
 
 def load_policy(job: Job) -> Any:
@@ -146,13 +166,18 @@ def train(trainer: Any, job: Job, stage: str, steps: int) -> list[dict[str, floa
     last = _last_checkpoint(job.checkpoints)
     done = int(last.name.removeprefix("checkpoint-")) if last else 0
     trainer.remove_callback(PrinterCallback)
-    with progress(f"{stage} {job.name}", steps, "steps", reused=done) as advance:
+    shown = progress(f"{stage} {job.name}", steps, "steps", reused=done) if is_main() else nullcontext(_no_progress)
+    with shown as advance:
         trainer.add_callback(_Advancing(advance))
         trainer.train(resume_from_checkpoint=str(last) if last else None)
     _save(trainer, job, steps)
     if is_main():
         shutil.rmtree(job.checkpoints, ignore_errors=True)
     return list(trainer.state.log_history)
+
+
+def _no_progress(done: int = 1, failed: int = 0) -> None:
+    """Stand for the display where another process shows it."""
 
 
 def _last_checkpoint(folder: Path) -> Path | None:

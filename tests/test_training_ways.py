@@ -1,11 +1,16 @@
 """Trainings that are stopped, divided, adapted or cut short come to what they should."""
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+import yaml
 from small_run import Run
 
 from stages import dpo, models, paths, tables, training
@@ -13,6 +18,8 @@ from stages.errors import TsrError
 from stages.params import Profile, load
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.*:FutureWarning", "ignore::UserWarning")
+ROOT = Path(__file__).resolve().parents[1]
+TWO = str(ROOT / "stages/accelerate/two_processes.yaml")
 SEED = 7
 
 
@@ -156,3 +163,44 @@ def test_a_gpu_that_is_not_there_is_one_line(here: Profile) -> None:
     for keys, told in (({"device": "cuda"}, "torch finds no GPU"), ({"adapter": "qlora"}, "qlora needs a GPU")):
         with pytest.raises(TsrError, match=told):
             fit(changed(here, training=keys), "nowhere")
+
+
+def dpo_as_a_stage(folder: Path, **blocks: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+    """Train sr-1 in a run's folder as DVC would, with some keys changed."""
+    params = yaml.safe_load((folder / "params.yaml").read_text())
+    for block, keys in blocks.items():
+        params["micro"][block] |= keys
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    command = [sys.executable, "-m", "stages", "dpo", "sr-1", "--policy", "M0"]
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=300)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("adapter", ["none", "lora"])
+def test_two_processes_train_as_one(finished: tuple[Run, Path], tmp_path: Path, adapter: str) -> None:
+    """Over gloo, from the command line. Batches are full: of one that is not, rows would stand in for the missing."""
+    from safetensors.torch import load_file
+
+    folder = tmp_path / "run"
+    shutil.copytree(finished[1], folder)
+    pairs = pl.read_parquet(folder / "data/pairs/sr-1.parquet")
+    pairs.head(4).write_parquet(folder / "data/pairs/sr-1.parquet")
+    found = {}
+    for launch in ("", TWO):
+        done = dpo_as_a_stage(folder, training={"launch": launch, "adapter": adapter}, dpo={"batch_size": 4})
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert done.stderr.count("dpo sr-1: ") == 1, "one process shows progress"
+        found[launch] = load_file(folder / "data/models/sr-1/model.safetensors")
+    before = load_file(folder / "data/models/M0/model.safetensors")
+    assert 0 < furthest(found[""], found[TWO]) < 0.01 * furthest(found[""], before)
+
+
+@pytest.mark.slow
+def test_a_failing_process_ends_the_stage(finished: tuple[Run, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished[1], folder)
+    done = dpo_as_a_stage(folder, training={"launch": TWO}, dpo={"batch_size": 3})
+    assert done.returncode == 2
+    assert "batch_size 3 is no multiple of training.rows_at_once 2 x 2 processes" in done.stderr
+    assert done.stderr.strip().splitlines()[-1].startswith("tsr: training under ")
