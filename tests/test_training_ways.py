@@ -185,10 +185,10 @@ def test_two_processes_train_as_one(finished: tuple[Run, Path], tmp_path: Path, 
     folder = tmp_path / "run"
     shutil.copytree(finished[1], folder)
     pairs = pl.read_parquet(folder / "data/pairs/sr-1.parquet")
-    pairs.head(4).write_parquet(folder / "data/pairs/sr-1.parquet")
+    pairs.head(2).write_parquet(folder / "data/pairs/sr-1.parquet")
     found = {}
     for launch in ("", TWO):
-        done = dpo_as_a_stage(folder, training={"launch": launch, "adapter": adapter}, dpo={"batch_size": 4})
+        done = dpo_as_a_stage(folder, training={"launch": launch, "adapter": adapter}, dpo={"batch_size": 2})
         assert done.returncode == 0, done.stderr[-3000:]
         assert done.stderr.count("dpo sr-1: ") == 1, "one process shows progress"
         found[launch] = load_file(folder / "data/models/sr-1/model.safetensors")
