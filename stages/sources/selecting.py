@@ -202,7 +202,7 @@ class _Chosen:
         return rows.with_columns(generation_id=pl.Series(ids, dtype=pl.String))
 
     def _split(self, split: str, rated: pl.DataFrame) -> pl.DataFrame:
-        rows = self.db.execute(_SPLIT, {"split": split}).to_arrow_table().to_pylist()
+        rows = self.db.sql(_SPLIT, params={"split": split}).to_arrow_table().to_pylist()
         names = dict(rated.group_by("prompt_id").agg(pl.col("model").sort_by("sample_id")).rows())
         for row in rows:
             judged = split in ("rated", "fixed")

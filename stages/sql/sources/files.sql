@@ -6,14 +6,10 @@ with read as (
         nullif(trim(reference), '') as reference,
         case
             when messages is null then [{'role': 'user', 'content': prompt}]
-            else list_transform(
-                coalesce(try_cast(messages as json[]), []),
-                lambda one: {'role': one ->> '$.role', 'content': one ->> '$.content'}
-            )
+            else coalesce(from_json(messages, '[{"role": "VARCHAR", "content": "VARCHAR"}]'), [])
         end as given,
-        list_transform(
-            coalesce(try_cast(responses as json[]), []),
-            lambda one: {'model': one ->> '$.model', 'response': one ->> '$.response', 'rating': one ->> '$.rating'}
+        coalesce(
+            from_json(responses, '[{"model": "VARCHAR", "response": "VARCHAR", "rating": "VARCHAR"}]'), []
         ) as replies,
         md5(json_array(prompt, messages, system, reference, responses)::varchar) as key
     from rows

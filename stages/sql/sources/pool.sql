@@ -3,12 +3,9 @@
 with figures as (
     select
         prompt_id,
-        list_sort(list(rating) filter (rating is not null))                                       as ratings,
-        arg_max(response, (rating, -nr)) filter (rating is not null)                              as best_response,
-        arg_min(
-            {'response': response, 'rating': rating},
-            (rating is null, md5($draw || prompt_id || response))
-        )                                                                                         as drawn
+        list_sort(list(rating) filter (rating is not null))                             as ratings,
+        arg_max(nr, (rating, -nr)) filter (rating is not null)                          as best_nr,
+        arg_min(nr, (rating is null, md5($draw || prompt_id || nr)))                    as drawn_nr
     from answers
     group by prompt_id
 )
@@ -16,13 +13,15 @@ with figures as (
 select
     a.prompt_id,
     a.source,
-    coalesce(a.reference, f.best_response)                          as reference,
+    coalesce(a.reference, best.response)                            as reference,
     coalesce(len(f.ratings), 0)                                     as n_rated,
     list_max(f.ratings)                                             as best,
     list_avg(f.ratings)                                             as mean,
     coalesce(list_var_pop(f.ratings), 0.0)                          as spread,
-    coalesce(f.drawn.response, a.reference)                         as drawn_response,
+    coalesce(drawn.response, a.reference)                           as drawn_response,
     -- Ranks order the responses to one prompt; between prompts they compare nothing.
-    case when a.source <> 'oasst' then f.drawn.rating end           as drawn_rating
+    case when a.source <> 'oasst' then drawn.rating end             as drawn_rating
 from asked as a
 left join figures as f using (prompt_id)
+left join answers as best on best.prompt_id = f.prompt_id and best.nr = f.best_nr
+left join answers as drawn on drawn.prompt_id = f.prompt_id and drawn.nr = f.drawn_nr

@@ -5,13 +5,16 @@ with read as (
         instruction,
         source as origin,
         list_transform(
-            coalesce(try_cast(completions as json[]), []),
+            coalesce(from_json(
+                completions,
+                '[{"model": "VARCHAR", "response": "VARCHAR", "overall_score": "VARCHAR", "fine-grained_score": "VARCHAR"}]'
+            ), []),
             lambda one: {
-                'model': one ->> '$.model',
-                'response': one ->> '$.response',
+                'model': one.model,
+                'response': one.response,
                 'rating': case $rating
-                    when 'overall_score' then one ->> '$.overall_score'
-                    when 'fine-grained_score' then one ->> '$."fine-grained_score"'
+                    when 'overall_score' then one.overall_score
+                    when 'fine-grained_score' then one."fine-grained_score"
                 end
             }
         ) as replies,
