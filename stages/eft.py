@@ -93,8 +93,10 @@ def verdicts(
 def to_examples(judge: str, asked: pl.DataFrame, found: pl.DataFrame, judgments: pl.DataFrame) -> pl.DataFrame:
     """Return `prompts` rows: what the judge was asked, and as reference what it replied."""
     raw = judgments.select("generation_id", "vote_id", "raw")
-    kept = found.filter(pl.col("reason").is_null()).join(raw, on=["generation_id", "vote_id"]).join(
-        asked.drop("prompt_id"), on="generation_id"
+    kept = (
+        found.filter(pl.col("reason").is_null())
+        .join(raw, on=["generation_id", "vote_id"])
+        .join(asked.drop("prompt_id"), on="generation_id")
     )
     rows = []
     for row in kept.iter_rows(named=True):

@@ -50,7 +50,9 @@ def load(db: duckdb.DuckDBPyConnection, view: str, given: list[str], wanted: Wan
     reduce(duckdb.DuckDBPyRelation.union, parts).create_view(view, replace=True)
 
 
-def _relations(db: duckdb.DuckDBPyConnection, given: str, wanted: Wanted) -> Iterator[tuple[str, duckdb.DuckDBPyRelation]]:
+def _relations(
+    db: duckdb.DuckDBPyConnection, given: str, wanted: Wanted
+) -> Iterator[tuple[str, duckdb.DuckDBPyRelation]]:
     """Yield what to call each part of a data set, and its rows."""
     name, at, commit = given.partition("@")
     if Path(given).exists():

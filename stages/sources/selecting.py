@@ -5,7 +5,6 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -24,15 +23,12 @@ Row = dict[str, Any]
 QUERIES = SQL / "sources"
 MEMORY = "2GB"  # what is larger goes to disk for the while
 _MESSAGES = "struct(role varchar, content varchar)[]"
-OASST = Wanted(
-    {
-        **dict.fromkeys(("message_id", "parent_id", "message_tree_id", "role", "text", "lang"), "varchar"),
-        **dict.fromkeys(("review_result", "deleted"), "boolean"),
-        "rank": "integer",
-    },
-    needed=tuple((name,) for name in ("message_id", "parent_id", "message_tree_id", "role", "text", "lang"))
-    + (("review_result",), ("deleted",), ("rank",)),
-)
+_OASST = {
+    **dict.fromkeys(("message_id", "parent_id", "message_tree_id", "role", "text", "lang"), "varchar"),
+    **dict.fromkeys(("review_result", "deleted"), "boolean"),
+    "rank": "integer",
+}
+OASST = Wanted(_OASST, needed=tuple((name,) for name in _OASST))
 ULTRAFEEDBACK = Wanted(
     {"instruction": "varchar", "source": "varchar", "completions": "json"}, needed=(("instruction",), ("completions",))
 )
@@ -136,9 +132,9 @@ class _Chosen:
             "insert into found select source, key, messages, replies, reference, origin from verdicts "
             "where reason is null"
         )
-        told = [row for row in self.funnel if (row["step"], row["source"]) == ("questions", source)]
-        if not any(row["kept"] for row in told):
-            reasons = ", ".join(f"{row['count']} {row['outcome']}" for row in told) or "there is none"
+        told = [row for row in self.funnel if row["source"] == source]
+        if not any(row["kept"] for row in told if row["step"] == "questions"):
+            reasons = ", ".join(f"{row['count']} {row['step']} {row['outcome']}" for row in told if not row["kept"])
             raise TsrError(f"{', '.join(given)}: no question of {source} can be used: {reasons}")
 
     def _merge(self) -> None:
@@ -209,7 +205,9 @@ class _Chosen:
             told = {"id": row.pop("id"), "origin": row.pop("origin")}
             told["models"] = names.get(row["prompt_id"]) if split == "rated" else None
             told["rating_range"] = list(self.settings.scales[row["source"]]) if judged else None
-            row["meta"] = json.dumps({k: v for k, v in told.items() if v is not None}, ensure_ascii=False, sort_keys=True)
+            row["meta"] = json.dumps(
+                {k: v for k, v in told.items() if v is not None}, ensure_ascii=False, sort_keys=True
+            )
         return tables.frame("prompts", rows)
 
 
@@ -250,7 +248,7 @@ def generations(rows: pl.DataFrame) -> pl.DataFrame:
     full = rows.drop("model").with_columns(
         **{name: pl.lit(None) for name in unknown}, **{name: pl.lit(value) for name, value in said.items()}
     )
-    return full.select(list(tables.schema("generations"))).cast(tables.schema("generations"))
+    return full.select(list(tables.schema("generations"))).cast(pl.Schema(tables.schema("generations")))
 
 
 def human_scores(rows: pl.DataFrame) -> pl.DataFrame:
