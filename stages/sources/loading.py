@@ -15,7 +15,6 @@ from stages.sqlrun import complaint
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _ON_HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_LONGEST = 1 << 28  # bytes of one JSON object
 _ENDINGS = (".parquet", ".jsonl", ".jsonl.gz", ".ndjson", ".json")
 
 
@@ -97,7 +96,7 @@ def _of_file(db: duckdb.DuckDBPyConnection, path: Path, wanted: Wanted) -> duckd
     try:
         if path.suffix == ".parquet":
             return db.read_parquet(name, hive_partitioning=False)
-        return db.read_json(name, columns=wanted.columns, maximum_object_size=_LONGEST)
+        return db.read_json(name, columns=wanted.columns)
     except duckdb.Error as error:
         raise TsrError(f"{path}: cannot be read: {complaint(error)}") from error
 

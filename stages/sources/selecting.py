@@ -1,7 +1,6 @@
 """From the rows of chat data to splits: read, clean, choose, write. The rules stand in `stages/sql/sources`."""
 
 import json
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,11 +16,10 @@ from stages.metrics import write_json
 from stages.progress import progress
 from stages.sources.chat_data import Settings
 from stages.sources.loading import Wanted, load
-from stages.sqlrun import SQL, connect, keep_query
+from stages.sqlrun import SQL, keep_query, one_thread, out_of_core
 
 Row = dict[str, Any]
 QUERIES = SQL / "sources"
-MEMORY = "2GB"  # what is larger goes to disk for the while
 _MESSAGES = "struct(role varchar, content varchar)[]"
 _OASST = {
     **dict.fromkeys(("message_id", "parent_id", "message_tree_id", "role", "text", "lang"), "varchar"),
@@ -61,10 +59,8 @@ def prepare(seed: int, settings: Settings) -> None:
 
 @contextmanager
 def _workbench() -> Iterator[duckdb.DuckDBPyConnection]:
-    """Yield a connection that keeps to its memory, and knows `prompt_id(messages)`."""
-    with tempfile.TemporaryDirectory(prefix="tsr-prepare-") as folder, connect() as db:
-        db.execute("set temp_directory = $folder", {"folder": folder})
-        db.execute("set memory_limit = $memory", {"memory": MEMORY})
+    """Yield a connection of bounded memory that knows `prompt_id(messages)`; each core more would want its share."""
+    with out_of_core(paths.data() / "prompts") as db, one_thread(db):
         db.create_function("prompt_id", prompt_id, [duckdb.sqltype(_MESSAGES)], duckdb.sqltype("varchar"))
         yield db
 

@@ -4,7 +4,10 @@ with numbered as (
     -- OASST2 holds trees of OASST1 again: the copy from the source that is named first counts.
     select
         *,
-        row_number() over (partition by message_id order by place, text, role, lang, rank, parent_id) as copy
+        row_number() over (
+            partition by message_id
+            order by place, text, role, lang, rank, parent_id, message_tree_id, deleted, review_result
+        ) as copy
     from messages
 )
 
