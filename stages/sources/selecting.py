@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -95,21 +96,21 @@ class _Chosen:
 
     def _read_oasst(self, given: list[str]) -> None:
         load(self.db, "messages", given, OASST)
-        self._keep("verdicts", "oasst_messages", language=self.settings.language)
+        self._keep("verdicts", QUERIES / "oasst_messages.sql", language=self.settings.language)
         self._count("messages")
         self.db.execute("create or replace temp table usable as from verdicts where reason is null")
-        self._keep("verdicts", "oasst_prompts", turns=self.settings.turns, draw=self.draw)
+        self._keep("verdicts", QUERIES / "oasst_prompts.sql", turns=self.settings.turns, draw=self.draw)
         self._found("oasst", given)
 
     def _read_ultrafeedback(self, given: list[str]) -> None:
         load(self.db, "rows", given, ULTRAFEEDBACK)
-        self._keep("verdicts", "ultrafeedback", rating=self.settings.rating)
+        self._keep("verdicts", QUERIES / "ultrafeedback.sql", rating=self.settings.rating)
         self._refuse_empty(given)
         self._found("ultrafeedback", given)
 
     def _read_files(self, given: list[str]) -> None:
         load(self.db, "rows", given, FILES)
-        self._keep("verdicts", "files")
+        self._keep("verdicts", QUERIES / "files.sql")
         self._found("files", given)
 
     def _refuse_empty(self, given: list[str]) -> None:
@@ -135,7 +136,7 @@ class _Chosen:
 
     def _merge(self) -> None:
         self.db.execute("create temp view asked as from found")
-        self._keep("verdicts", "unique")
+        self._keep("verdicts", QUERIES / "unique.sql")
         self._count("unique")
         self.db.execute(
             "create or replace temp table chosen as select prompt_id(messages) as prompt_id, found.* "
@@ -144,18 +145,18 @@ class _Chosen:
         self.db.execute("create or replace temp view asked as from chosen")
         scales = [{"source": s, "low": low, "high": high} for s, (low, high) in self.settings.scales.items()]
         self.db.register("scales", pl.DataFrame(scales).to_arrow())
-        self._keep("verdicts", "responses")
+        self._keep("verdicts", QUERIES / "responses.sql")
         self._count("responses")
         self.db.execute("create temp table answers as from verdicts where reason is null")
         self._count("ratings", RATINGS)
-        self._keep("pool", "pool", draw=self.draw)
+        self._keep("pool", QUERIES / "pool.sql", draw=self.draw)
         wanted = ("eft_from", "eft_prompts", "fixed_responses", "best_prompts", "eval_prompts", "ift_examples")
         sizes = {name: getattr(self.settings, name) for name in (*wanted, "splits", "prompts_per_split")}
-        self._keep("places", "places", draw=self.draw, **sizes)
+        self._keep("places", QUERIES / "places.sql", draw=self.draw, **sizes)
         self._count("splits", PLACES)
 
-    def _keep(self, table: str, file: str, **values: Any) -> None:
-        keep_query(self.db, table, QUERIES / f"{file}.sql", values)
+    def _keep(self, table: str, path: Path, **values: Any) -> None:
+        keep_query(self.db, table, path, values)
 
     def _count(self, step: str, query: str = VERDICTS) -> None:
         """Add a step to the funnel: how many rows of each source came to which end."""
