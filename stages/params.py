@@ -18,8 +18,10 @@ from pydantic import (
 from stages.asking import load_ask, rubrics
 from stages.backends import backends, load_module
 from stages.block import Block, Count, NotNegative, Positive, Share
+from stages.eft import Eft
 from stages.errors import TsrError
 from stages.paths import checked
+from stages.sources import chat_data, micro_prompts
 from stages.strategies import found
 from stages.yamlfile import UniqueKeys
 
@@ -76,18 +78,8 @@ class Arms(Block):
         return paper | {name: arm.rounds for name, arm in self.own.items()}
 
 
-class Prepare(Block):
-    """The micro world's prompts, teachers and splits."""
-
-    splits: Count
-    prompts_per_split: Count
-    eval_prompts: Count
-    fixed_responses: Count
-    ift_examples: Count
-    eft_examples: Count
-    misconceptions: Share
-    slip: Share
-    judge_errors: Share
+SOURCES: dict[str, type[Block]] = {"micro_world": micro_prompts.Settings, "chat_data": chat_data.Settings}
+Prepare = Annotated[micro_prompts.Settings | chat_data.Settings, Field(discriminator="source")]
 
 
 class Base(Block):
@@ -224,6 +216,7 @@ class Profile(Block):
     """All settings of one profile, one block a stage."""
 
     prepare: Prepare
+    eft: Eft
     base: Base
     sft: Sft
     backends: dict[str, Any]
@@ -312,8 +305,10 @@ def _first(error: ValidationError, known: list[str] | None = None) -> str:
     """Return the first complaint as `key: what is wrong`; `known` are the keys that may stand there."""
     errors = error.errors()
     first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])  # a typo makes a missing key too
-    key = ".".join(str(part) for part in first["loc"] if part != "profiles")
+    key = ".".join(str(part) for part in _named(first["loc"]))
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        return f"{key}.source: expected {' or '.join(SOURCES)}, got {first['input'].get('source')!r}{more}"
     if first["type"] == "missing":
         return f"{key}: key is missing{more}"
     if first["type"] == "extra_forbidden":
@@ -328,10 +323,21 @@ def _first(error: ValidationError, known: list[str] | None = None) -> str:
     return f"{key}: {first['msg']}, got {first['input']!r}{more}"
 
 
+def _named(location: tuple[int | str, ...]) -> list[int | str]:
+    """Return the keys of a place in the file: pydantic also names which source's settings it held against it."""
+    return [
+        part
+        for before, part in zip((None, *location), location, strict=False)
+        if part != "profiles" and not (before == "prepare" and part in SOURCES)
+    ]
+
+
 def _known_keys(location: tuple[int | str, ...]) -> list[str]:
     """Return the keys that may stand where an unknown one does: arms.X, PROFILE.X or PROFILE.BLOCK.X."""
     where = [part for part in location[:-1] if isinstance(part, str)]
     known = Arms.model_fields if where == ["arms"] else Profile.model_fields
+    if where and where[-1] in SOURCES:
+        return list(SOURCES[where[-1]].model_fields)
     if where and where[-1] in Profile.model_fields:
         known = getattr(Profile.model_fields[where[-1]].annotation, "model_fields", known)
     return list(known)

@@ -5,15 +5,13 @@ writes: `data/prompts/{ift,eval,fixed,r0,r1,...}.parquet`, with `eft` or `rated`
 `data/generations/world/`, responses that no model of the run made; `data/scores/human/`, ratings that came with them.
 """
 
-from typing import cast
-
-from stages.block import Block
+from stages.params import Prepare
 from stages.sources import chat_data, micro_prompts
 
 
-def run(seed: int, settings: Block) -> None:
-    """Write the tables of the source whose settings these are."""
-    if isinstance(settings, chat_data.Settings):
+def run(seed: int, settings: Prepare) -> None:
+    """Write the tables of the source that the settings name."""
+    if settings.source == "chat_data":
         chat_data.run(seed, settings)
     else:
-        micro_prompts.run(seed, cast(micro_prompts.Settings, settings))
+        micro_prompts.run(seed, settings)

@@ -20,7 +20,11 @@ NEUTRAL = {"errors", "progress", "params", "paths", "cli", "plan", "drops", "fil
 # Found by name at run time: the rubric that the profile in force names.
 BY_NAME = {"stages/asking.py": "ask.py", "stages/parsing.py": "parse.sql"}
 RUBRICS = {PARAMS[key]["judge"]["rubric"] for key in PARAMS if key not in ("seed", "profile", "judge", "arms")}
-BLOCKS = {field.annotation.__name__: name for name, field in Profile.model_fields.items() if field.annotation}
+BLOCKS = {
+    getattr(field.annotation, "__name__", "Prepare"): name
+    for name, field in Profile.model_fields.items()
+    if field.annotation
+}
 
 
 @cache
