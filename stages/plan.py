@@ -93,6 +93,7 @@ class Plan:
             "judges": {f"{j}.{m}.{s}": {"judge": j, "model": m, "split": s} for j, m, s in self.judges()},
             "learns": {name: asdict(row) | {"also": self.also[name]} for name, row in self.learns.items()},
             "models": {m: {"model": m, "judge": m if self.judge == SELF else self.judge} for m in self.models},
+            "efts": {},
             "lines": self.lines,
             "rubric": self.rubric,
         }
