@@ -92,6 +92,15 @@ def prepare() -> None:
 
 
 @app.command()
+def eft(judge: JudgeOption) -> None:
+    """Stage: keep the judgments of rated responses whose order agrees with people's, to learn judging from."""
+    from stages import eft as stage
+
+    loaded = _params()
+    stage.run(loaded.seed, loaded.block.eft, loaded.block.judge.rubric, judge)
+
+
+@app.command()
 def base() -> None:
     """Stage: make the base model and its tokenizer."""
     from stages import base

@@ -13,7 +13,8 @@ from stages import lockfile, paths
 def planned(plan: dict[str, Any]) -> set[Path]:
     """Return every path that the plan's rows make."""
     found = {paths.model("base"), paths.model("M0"), paths.training_csv("M0")}
-    found.add(paths.generations(paths.WORLD, "fixed"))
+    for split in ("fixed", "rated"):
+        found |= {paths.generations(paths.WORLD, split), paths.scores(paths.HUMAN, paths.WORLD, split)}
     found |= {paths.generations(row["model"], row["split"]) for row in plan["answers"].values()}
     for row in plan["judges"].values():
         names = (row["judge"], row["model"], row["split"])

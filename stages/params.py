@@ -19,8 +19,10 @@ from pydantic import (
 from stages.asking import load_ask, rubrics
 from stages.backends import backends, load_module
 from stages.block import Block, Count, NotNegative, Positive, Share, Whole
+from stages.eft import Eft
 from stages.errors import TsrError
 from stages.paths import checked
+from stages.sources import chat_data, micro_prompts
 from stages.strategies import found
 from stages.yamlfile import UniqueKeys
 
@@ -77,18 +79,8 @@ class Arms(Block):
         return paper | {name: arm.rounds for name, arm in self.own.items()}
 
 
-class Prepare(Block):
-    """The micro world's prompts, teachers and splits."""
-
-    splits: Count
-    prompts_per_split: Count
-    eval_prompts: Count
-    fixed_responses: Count
-    ift_examples: Count
-    eft_examples: Count
-    misconceptions: Share
-    slip: Share
-    judge_errors: Share
+SOURCES: dict[str, type[Block]] = {"micro_world": micro_prompts.Settings, "chat_data": chat_data.Settings}
+Prepare = Annotated[micro_prompts.Settings | chat_data.Settings, Field(discriminator="source")]
 
 
 MADE = "made"  # as `base_model`: a tiny model with random weights, of the shape that the block `base` gives
@@ -278,6 +270,7 @@ class Profile(Block):
 
     base_model: str
     prepare: Prepare
+    eft: Eft
     base: MadeBase | GivenBase
     training: Training
     following: Following
@@ -325,15 +318,16 @@ def _checked(kind: type[Block], values: Any, name: str) -> Block:
 
 
 class Params(Block):
-    """The whole file. Profiles are the top-level keys beside `seed`, `profile`, `judge` and `arms`."""
+    """The whole file. Profiles are the top-level keys beside `seed`, `profile`, `judge`, `teacher` and `arms`."""
 
     seed: Annotated[int, Field(ge=0)]
     profile: str
     judge: str
+    teacher: str
     arms: Arms
     profiles: dict[str, Profile]
 
-    @field_validator("judge")
+    @field_validator("judge", "teacher")
     @classmethod
     def _is_a_name(cls, judge: str) -> str:
         try:
@@ -356,8 +350,8 @@ def load(path: Path = PARAMS_FILE) -> Params:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise TsrError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(raw, dict):
-        raise TsrError(f"{path}: expected keys seed, profile, judge, arms and a block for each profile")
-    fixed = {key: raw.pop(key) for key in ("seed", "profile", "judge", "arms") if key in raw}
+        raise TsrError(f"{path}: expected keys seed, profile, judge, teacher, arms and a block for each profile")
+    fixed = {key: raw.pop(key) for key in ("seed", "profile", "judge", "teacher", "arms") if key in raw}
     try:
         params = Params(**fixed, profiles=raw)
     except ValidationError as error:
@@ -376,8 +370,10 @@ def _first(error: ValidationError, known: list[str] | None = None) -> str:
     """Return the first complaint as `key: what is wrong`; `known` are the keys that may stand there."""
     errors = error.errors()
     first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])  # a typo makes a missing key too
-    key = ".".join(str(part) for part in first["loc"] if part != "profiles")
+    key = ".".join(str(part) for part in _named(first["loc"]))
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        return f"{key}.source: expected {' or '.join(SOURCES)}, got {first['input'].get('source')!r}{more}"
     if first["type"] == "missing":
         return f"{key}: key is missing{more}"
     if first["type"] == "extra_forbidden":
@@ -392,10 +388,21 @@ def _first(error: ValidationError, known: list[str] | None = None) -> str:
     return f"{key}: {first['msg']}, got {first['input']!r}{more}"
 
 
+def _named(location: tuple[int | str, ...]) -> list[int | str]:
+    """Return the keys of a place in the file: pydantic also names which source's settings it held against it."""
+    return [
+        part
+        for before, part in zip((None, *location), location, strict=False)
+        if part != "profiles" and not (before == "prepare" and part in SOURCES)
+    ]
+
+
 def _known_keys(location: tuple[int | str, ...]) -> list[str]:
     """Return the keys that may stand where an unknown one does: arms.X, PROFILE.X or PROFILE.BLOCK.X."""
     where = [part for part in location[:-1] if isinstance(part, str)]
     known = Arms.model_fields if where == ["arms"] else Profile.model_fields
+    if where and where[-1] in SOURCES:
+        return list(SOURCES[where[-1]].model_fields)
     if where and where[-1] in Profile.model_fields:
         known = getattr(Profile.model_fields[where[-1]].annotation, "model_fields", known)
     return list(known)

@@ -10,6 +10,7 @@ MODELS = Path("data/models")
 REPORTS = Path("reports")
 ROLES = ("own", "anchor", "future")  # of the model versions that answer in a round
 WORLD = "world"  # stands as the model of responses that no model made
+HUMAN = "human"  # stands as the judge of ratings that came with such responses
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -41,6 +42,16 @@ def checked(name: str) -> str:
 def prompts(split: str) -> Path:
     """Return the path of a prompt split."""
     return data() / "prompts" / f"{checked(split)}.parquet"
+
+
+def funnel(folder: str) -> Path:
+    """Return the path of the counts of what became of a source's rows, beside the tables that were made of them."""
+    return data() / checked(folder) / "funnel.json"
+
+
+def eft() -> Path:
+    """Return the path of the judgments to learn from that a judge made; the micro world has its own in `prompts`."""
+    return data() / "eft" / "eft.parquet"
 
 
 def model(name: str) -> Path:

@@ -21,6 +21,7 @@ from stages.paths import ROLES
 
 PLAN_FILE = Path("stages/plan.yaml")
 FIRST = "M0"
+BASE = "base"
 JUDGES = (".judge", ".second")  # columns that may name a model that the plan does not train, here or not
 SELF = "self"  # as `judge` in params.yaml: every model version judges for its own next step
 _HEADER = "# Written by `tsr plan` from arms, judge, teacher and rubrics in params.yaml. Change those, not this.\n"
@@ -53,6 +54,7 @@ class Plan:
     """All rows of the plan. `lines` gives each arm's model versions in order, by the names they are kept under."""
 
     judge: str = SELF
+    teacher: str = BASE
     rubrics: dict[str, dict[str, str]] = field(default_factory=dict)
     learns: dict[str, Learn] = field(default_factory=dict)
     also: dict[str, list[str]] = field(default_factory=dict)
@@ -74,18 +76,22 @@ class Plan:
         return [FIRST, *self.learns]
 
     def judges(self) -> list[tuple[str, str, str]]:
-        """Return (judge, model, split) rows, each once, in the order they are first needed."""
-        rows = [
+        """Return (judge, model, split) rows, each once, in the order they are first needed: the teacher's first."""
+        rows = [(self.teacher, paths.WORLD, "rated"), *self._rounds()]
+        return list(dict.fromkeys(rows))
+
+    def _rounds(self) -> list[tuple[str, str, str]]:
+        """Return (judge, model, split) of all rounds."""
+        return [
             (judge, model, row.split)
             for row in self.learns.values()
             for judge in (row.judge, row.second)
             for model in (row.own, row.anchor, row.future)
         ]
-        return list(dict.fromkeys(rows))
 
     def answers(self) -> list[tuple[str, str]]:
         """Return (model, split) rows, each once, in the order they are first needed."""
-        return list(dict.fromkeys((model, split) for _, model, split in self.judges()))
+        return list(dict.fromkeys((model, split) for _, model, split in self._rounds()))
 
     def as_dict(self) -> dict[str, Any]:
         """Return what plan.yaml holds."""
@@ -101,18 +107,20 @@ class Plan:
 
 def of(params: Params) -> Plan:
     """Return the plan that params.yaml asks for. Raises TsrError as `build` does."""
-    return build(params.arms, params.judge, {name: block.judge.rubric for name, block in params.profiles.items()})
+    rubrics = {name: block.judge.rubric for name, block in params.profiles.items()}
+    return build(params.arms, params.judge, params.teacher, rubrics)
 
 
-def build(arms: Arms, judge: str = SELF, rubrics: dict[str, str] | None = None) -> Plan:
+def build(arms: Arms, judge: str = SELF, teacher: str = BASE, rubrics: dict[str, str] | None = None) -> Plan:
     """Return the plan of the arms; each arm starts from M0.
 
-    `judge` is `self` or one model version that judges throughout. Raises TsrError for one that the plan would train.
+    `judge` is `self` or one model version that judges throughout, `teacher` the one whose judgments of rated responses
+    M0 learns from. Raises TsrError for one that the plan would train.
     `rubrics` are those of the profiles. Their files' hashes stand in the plan, for dvc.yaml: it cannot tell which files
     a profile's rubric has, but it can look up what stands under a profile's name.
     """
     hashes = {name: {"ask": rubric_hash(one), "parse": parser_hash(one)} for name, one in (rubrics or {}).items()}
-    plan = Plan(judge=judge, rubrics=hashes)
+    plan = Plan(judge, teacher, hashes)
     for arm, rounds in arms.rounds.items():
         line = [FIRST]
         for number in range(rounds):
@@ -120,12 +128,14 @@ def build(arms: Arms, judge: str = SELF, rubrics: dict[str, str] | None = None) 
         plan.lines[arm] = line
     if not plan.lines:
         raise TsrError(f"params.yaml: arms: none is set; expected at least one of {', '.join(ARMS)}")
-    if judge in {"base", paths.WORLD}:
+    if judge in {BASE, paths.WORLD}:
         raise TsrError(f"params.yaml: judge: {judge!r} cannot judge; expected {SELF}, {FIRST} or another")
     if judge in {*plan.learns, *(name for names in plan.also.values() for name in names)}:
         raise TsrError(
             f"params.yaml: judge: {judge!r} learns from its own judgments; expected {SELF}, {FIRST} or another"
         )
+    if teacher in {FIRST, paths.WORLD, *plan.learns, *(name for names in plan.also.values() for name in names)}:
+        raise TsrError(f"params.yaml: teacher: {teacher!r} learns from its judgments; expected {BASE} or another")
     return plan
 
 
@@ -169,7 +179,8 @@ def check_judges(plan: Plan) -> None:
 
     Whoever writes the plan needs it; one who only has the tables does not.
     """
-    for judge in {name for row in plan.learns.values() for name in (row.judge, row.second)} - {FIRST, *plan.learns}:
+    asked = {plan.teacher, *(name for row in plan.learns.values() for name in (row.judge, row.second))}
+    for judge in asked - {BASE, FIRST, *plan.learns}:
         if not paths.model(judge).is_dir():
             raise TsrError(
                 f"params.yaml: judge: no folder {paths.model(judge)}; put a model there, or its endpoint.json"
@@ -206,7 +217,7 @@ def read(path: Path = PLAN_FILE) -> dict[str, Any]:
         if not isinstance(plan, dict) or not isinstance(plan.get(table), dict):
             raise TsrError(f"{path}: table {table!r} is missing; run `tsr plan`")
     for where, model in _mentioned(plan):
-        if model in {FIRST, *plan["learns"]}:
+        if model in {FIRST, *plan["learns"]} or (model, where.split(".")[0]) == (paths.WORLD, "judges"):
             continue
         if not (where.endswith(JUDGES) and isinstance(model, str)):
             known = ", ".join([FIRST, *plan["learns"]])

@@ -16,9 +16,9 @@ def run(seed: int, settings: Profile) -> None:
     """Write `data/models/M0` and its training curve."""
     prepare_torch()
     ift = tables.read("prompts", paths.prompts("ift"))
-    eft = tables.read("prompts", paths.prompts("eft"))
+    eft = tables.read("prompts", paths.eft())
     check_examples(ift, paths.prompts("ift"))
-    check_examples(eft, paths.prompts("eft"))
+    check_examples(eft, paths.eft())
     log = fit(seed, settings, mix(seed, ift, eft, settings.sft))
     from stages.training import write_curve
 

@@ -155,7 +155,7 @@ def keys_used(name: str) -> set[str]:
         n for n in tree("stages/cli.py").body if isinstance(n, ast.FunctionDef) and n.name == command(name)[0]
     )
     given = {c for c in chains(function, "loaded") | chains(function, "load()") if c}
-    used = {".".join(c) for c in given if c[0] != "block"}
+    used = {".".join(c[1:] if c[0] == "block" else c) for c in given if c[0] != "block" or len(c) == 3}
     for path in closure(f"stages/{command(name)[0]}.py"):
         for node in ast.walk(tree(path)):
             for arg in node.args.args if isinstance(node, ast.FunctionDef) else []:
@@ -189,7 +189,8 @@ def params_of(name: str) -> list[str]:
 def test_params_are_those_that_the_stage_reads(name: str) -> None:
     declared = {key.replace("${profile}.", "") for key in params_of(name)}
     used = keys_used(name)
-    blocks = {block: field.annotation for block, field in Profile.model_fields.items() if block != "backends"}
+    # `prepare` is read whole, by the source that it names.
+    blocks = {k: field.annotation for k, field in Profile.model_fields.items() if k not in ("backends", "prepare")}
     fields = {block: _choices(kind) for block, kind in blocks.items()}
     spread = {"model_dump", "model_copy"}  # passes the whole block on
     for key in used:

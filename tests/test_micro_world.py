@@ -9,9 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rows import parse as parse_by
 
-from stages.params import Prepare
-from stages.prepare import fixed_set, prompt_splits
 from stages.sources import VERIFIERS
+from stages.sources.micro_prompts import Settings, fixed_set, prompt_splits
 from stages.sources.micro_world import FACTS, OPERATIONS, World, image, parse_prompt, score_of, verify
 
 parse = partial(parse_by, "micro")
@@ -19,7 +18,8 @@ few = settings(derandomize=True, max_examples=50, deadline=None, database=None)
 ops = st.sampled_from(list(OPERATIONS))
 words = st.text(alphabet=string.ascii_lowercase, min_size=6, max_size=6)
 
-SETTINGS = Prepare(
+SETTINGS = Settings(
+    source="micro_world",
     splits=2,
     prompts_per_split=30,
     eval_prompts=20,

@@ -13,6 +13,7 @@ from stages.params import Params
 from stages.parsing import Reading, read_votes
 from stages.reporting import lineage
 from stages.reporting.claims import comparisons
+from stages.reporting.human import with_ratings
 from stages.reporting.verdicts import Estimate
 from stages.sqlrun import SQL, connect, run_file
 from stages.truth import true_scores
@@ -135,7 +136,7 @@ def _fixed_scores(db: Any, params: Params, models: list[str]) -> pl.DataFrame:
     """
     settings = params.block.judge
     reading = Reading(settings.rubric, params.block.score.least_mass)
-    fixed, truth = _fixed_set()
+    fixed, truth = _fixed_set(settings.rubric)
     scored = []
     for name in models:
         judged = _fixed_judgments(name).filter(pl.col("way") == settings.way)
@@ -145,10 +146,11 @@ def _fixed_scores(db: Any, params: Params, models: list[str]) -> pl.DataFrame:
     return joined.select("judge", "generation_id", "score", "truth").sort("judge", "generation_id")
 
 
-def _fixed_set() -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Return the fixed responses and their true scores."""
+def _fixed_set(rubric: str) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return the fixed responses and their true scores, or what people rated them on the rubric's scale."""
     fixed = tables.read("generations", paths.generations(paths.WORLD, "fixed"))
-    return fixed, true_scores(tables.read("prompts", paths.prompts("fixed")), fixed)
+    prompts = tables.read("prompts", paths.prompts("fixed"))
+    return fixed, with_ratings(true_scores(prompts, fixed), prompts, fixed, rubric)
 
 
 def _fixed_judgments(name: str) -> pl.DataFrame:
@@ -175,7 +177,7 @@ def _readings(params: Params, models: list[str]) -> pl.DataFrame:
             )
     keys = ["judge", "reading", "generation_id"]
     read = pl.concat(parts).group_by(keys).agg(pl.col("score").mean(), pl.col("tokens").sum())
-    readings = read.join(_fixed_set()[1], on="generation_id", how="left")
+    readings = read.join(_fixed_set(reading.rubric)[1], on="generation_id", how="left")
     return readings.select("judge", "reading", "generation_id", "score", "truth", "tokens").sort(pl.all())
 
 

@@ -5,7 +5,7 @@ with right_or_wrong as (
         judge,
         generation_id,
         score,
-        coalesce(round(score) = truth, false)::double as agrees
+        coalesce(round(score) = round(truth), false)::double as agrees
     from judged
     where truth is not null
 ),

@@ -20,7 +20,7 @@ select
     r.reading,
     count(*)                                                              as judgments,
     avg((r.score is not null)::double)                                    as scored,
-    avg((round(r.score) = r.truth)::double)                               as agreement,
+    avg((round(r.score) = round(r.truth))::double)                               as agreement,
     avg(abs(r.score - r.truth))                                           as error,
     first(c.right_order)                                                  as right_order,
     first(c.tied)                                                         as tied,
