@@ -42,8 +42,8 @@ def run(seed: int, settings: Eft, rubric: str, judge: str) -> None:
         where = paths.judgments(judge, paths.WORLD, RATED)
         raise TsrError(f"{where}: no judgment agrees with the human order: {told}")
     tables.write("prompts", pl.concat([given, made]), paths.eft())
-    came = [{"step": "judgments", "source": "prepare", "outcome": "given", "kept": True, "count": given.height}]
-    write_json({"steps": came + steps}, paths.funnel("eft"))
+    came = {"step": "judgments", "source": "prepare", "outcome": "given", "kept": True, "count": given.height}
+    write_json({"steps": [came] * bool(given.height) + steps}, paths.funnel("eft"))
 
 
 def kept(seed: int, settings: Eft, rubric: str, judge: str) -> tuple[pl.DataFrame, list[Row]]:

@@ -27,8 +27,8 @@ def rows(name: str) -> dict[str, dict[str, str]]:
 
 def resolved(text: str, key: str, row: dict[str, str]) -> str:
     """A template of dvc.yaml with a plan row put in."""
-    text = text.replace("${key}", key).replace("${profile}", PARAMS["profile"])
-    return re.sub(r"\$\{item\.(\w+)\}", lambda found: row[found.group(1)], text)
+    text = text.replace("${key}", key).replace("${profile}", PARAMS["profile"]).replace("${teacher}", "base")
+    return re.sub(r"\$\{item\.(\w+)\}", lambda found: row.get(found.group(1), found.group()), text)
 
 
 def outputs(name: str) -> list[str]:
@@ -40,6 +40,6 @@ def outputs(name: str) -> list[str]:
 
 def command(name: str, key: str = "") -> list[str]:
     """The words of a stage's command after `python -m stages`; unresolved without a key."""
-    text = resolved(STAGES[name]["cmd"], key, rows(name)[key]) if key else STAGES[name]["cmd"]
+    text = resolved(STAGES[name]["cmd"], key, rows(name)[key] if key else {})
     words: list[str] = text.split()
     return words[words.index("stages") + 1 :]

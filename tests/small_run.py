@@ -49,7 +49,7 @@ class Run:
         """Note every path that is asked for, and keep the trainers."""
         for name in ("prompts", "model", "generations", "judgments", "scores", "pairs", "dropped", "measures"):
             patch.setattr(paths, name, self._noting(getattr(paths, name)))
-        for name in ("measures_json", "evaluation_json", "training_csv"):
+        for name in ("eft", "funnel", "measures_json", "evaluation_json", "training_csv"):
             patch.setattr(paths, name, self._noting(getattr(paths, name)))
         train = training.train
 
@@ -96,8 +96,12 @@ def make_run(folder: Path) -> Run:
         Path("stages").mkdir()
         cli.app(["plan"], standalone_mode=False)
         made.watch(patch)
-        for name in ("prepare", "base", "sft"):
-            made.stage(name)
+        made.stage("prepare")
+        made.stage("base")
+        made.stage("judge", "base.world.rated")
+        made.stage("score", "base.world.rated")
+        made.stage("eft")
+        made.stage("sft")
         _round(made, "sr-1", "M0", babble=True)
         _round(made, "tsr-1", "sr-1")
         made.stage("measure", "sr-1")

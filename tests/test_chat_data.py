@@ -34,9 +34,11 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(seed: int = 7, **changed: Any) -> dict[str, pl.DataFrame]:
-    """Run the stage; returns its splits."""
+    """Run the stage; returns its splits, but `eft`: no judgments come with this data."""
     prepare.run(seed, settings(**changed))
-    return {path.stem: tables.read("prompts", path) for path in Path("data/prompts").glob("*.parquet")}
+    found = {path.stem: tables.read("prompts", path) for path in Path("data/prompts").glob("*.parquet")}
+    assert found.pop("eft").is_empty()
+    return found
 
 
 def counts(step: str) -> dict[tuple[str, str], int]:

@@ -12,7 +12,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from rows import generations, judgments
 from rows import prompts as prompt_rows
-from stages.rubrics.points import ask
+from stages.rubrics.additive import ask
 
 from stages import eft, paths, prepare, tables
 from stages import score as score_stage
@@ -45,7 +45,7 @@ def judge(replies: dict[str, list[str]], **columns: Any) -> None:
     tables.write("judgments", made, paths.judgments("J", "world", "rated"))
     files = paths.generations("world", "rated"), paths.judgments("J", "world", "rated")
     scored = score_stage.score_files(
-        Reading("points", 0.5), made["way"][0], len(next(iter(replies.values()))), "J", *files
+        Reading("additive", 0.5), made["way"][0], len(next(iter(replies.values()))), "J", *files
     )
     tables.write_parts("scores", scored, paths.scores("J", "world", "rated"))
 
@@ -73,7 +73,7 @@ def test_judgments_that_agree_become_examples() -> None:
         for gid, pid, place in rows["generation_id", "prompt_id", "place"].rows()
     }
     judge({gid: [text] for gid, text in scores.items()})
-    eft.run(7, STRICT, "points", "J")
+    eft.run(7, STRICT, "additive", "J")
     kept = tables.read("prompts", paths.eft())
     asked = dict(tables.read("prompts", paths.prompts("rated"))["prompt_id", "messages"].rows())
     wanted = {
@@ -94,7 +94,7 @@ def test_judgments_that_agree_become_examples() -> None:
 def test_a_judge_that_orders_otherwise_teaches_nothing_and_is_told_in_one_line() -> None:
     judge({gid: [reply(5 - place)] for gid, place in ranked()["generation_id", "place"].rows()})
     with pytest.raises(TsrError) as refused:
-        eft.run(7, STRICT, "points", "J")
+        eft.run(7, STRICT, "additive", "J")
     told = "data/judgments/J/world/rated.parquet: no judgment agrees with the human order: 9 other_order"
     assert str(refused.value) == told
     assert not Path("data/eft").exists()
@@ -107,7 +107,7 @@ def test_unread_judgments_and_single_ones_are_counted() -> None:
     replies |= {gid: ["No score here."] for gid in second["generation_id"]}
     replies |= {gid: [text] for text, gid in zip((reply(1), "Cut", "Cut"), third["generation_id"], strict=True)}
     judge(replies)
-    eft.run(7, STRICT, "points", "J")
+    eft.run(7, STRICT, "additive", "J")
     assert told() == {"score 0.0": 1, "score 2.0": 1, "score 5.0": 1, "unscored": 5, "nothing_to_order": 1}
 
 
@@ -117,7 +117,7 @@ def test_a_cap_on_each_score_is_drawn_by_the_seed() -> None:
     judge({gid: [reply(s)] for part in parts for s, gid in zip((1, 4, 5), part["generation_id"], strict=True)})
     kept = set()
     for seed in range(6):
-        eft.run(seed, Eft(ties="disagree", most_per_score=1), "points", "J")
+        eft.run(seed, Eft(ties="disagree", most_per_score=1), "additive", "J")
         assert told() == {"score 1.0": 1, "score 4.0": 1, "score 5.0": 1, "score_is_full": 6}
         kept.add(tuple(tables.read("prompts", paths.eft())["prompt_id"]))
     assert len(kept) > 1
@@ -128,7 +128,7 @@ def test_of_several_votes_the_one_that_stands_for_the_mean_is_learned() -> None:
     votes = {0: [reply(0), reply(1), reply(2)], 1: ["None.", reply(3), reply(3)], 2: [reply(5), reply(4), reply(3)]}
     places = rows.with_columns(place=pl.int_range(pl.len()).over("prompt_id"))["generation_id", "place"].rows()
     judge({gid: votes[place] for gid, place in places})
-    eft.run(7, STRICT, "points", "J")
+    eft.run(7, STRICT, "additive", "J")
     assert sorted(tables.read("prompts", paths.eft())["reference"]) == sorted([reply(1), reply(3), reply(4)] * 3)
 
 
@@ -136,13 +136,13 @@ def test_a_judge_without_words_is_refused() -> None:
     digits = pl.lit([{"score": 1.0, "logprob": -0.1}], dtype=tables.TYPES["digits"])
     judge({gid: [""] for gid in responses()["generation_id"]}, way=pl.lit("one_token"), digit_logprobs=digits)
     with pytest.raises(TsrError, match=r"rated\.parquet: way one_token; expected judgments in words") as refused:
-        eft.run(7, STRICT, "points", "J")
+        eft.run(7, STRICT, "additive", "J")
     assert "\n" not in str(refused.value)
 
 
 def test_what_is_missing_is_named() -> None:
     with pytest.raises(TsrError, match=r"judgments/J/world/rated\.parquet: no such file"):
-        eft.run(7, STRICT, "points", "J")
+        eft.run(7, STRICT, "additive", "J")
 
 
 @examples(derandomize=True, max_examples=25, deadline=None, database=None)
@@ -163,7 +163,7 @@ def test_kept_prompts_are_ordered_as_people_did_and_counts_add_up(
     said = judgments({gid: [reply(s) if s is not None else "No."] for _, gid, _, s in flat})
     asked = frame.select("generation_id", "prompt_id", asked_id="generation_id")
     human, scored = (frame.select("generation_id", score=pl.col(name)) for name in ("human", "score"))
-    found = eft.verdicts(7, Eft(ties=ties, most_per_score=most), "points", asked, said, scored, human)
+    found = eft.verdicts(7, Eft(ties=ties, most_per_score=most), "additive", asked, said, scored, human)
     steps = eft.funnel(found)
     assert sum(row["count"] for row in steps) == len(flat)
     assert all(row["count"] <= most for row in steps if row["kept"] and most)
@@ -177,19 +177,19 @@ def test_kept_prompts_are_ordered_as_people_did_and_counts_add_up(
 
 
 def test_ratings_stand_in_for_the_truth_on_the_rubrics_scale() -> None:
-    assert score_range("points") == (0.0, 5.0)
+    assert score_range("additive") == (0.0, 5.0)
     fixed = tables.read("generations", paths.generations("world", "fixed"))
     prompts = tables.read("prompts", paths.prompts("fixed"))
     human = dict(tables.read("scores", paths.scores("human", "world", "fixed"))["generation_id", "score"].rows())
     unknown = fixed.select("generation_id", truth=pl.lit(None, dtype=pl.Float64))
-    told = dict(with_ratings(unknown, prompts, fixed, "points").rows())
+    told = dict(with_ratings(unknown, prompts, fixed, "additive").rows())
     assert told.keys() == human.keys()
     assert {gid: None if r is None else (r - 1) / 9 * 5 for gid, r in human.items()} == pytest.approx(told)
     known = fixed.select("generation_id", truth=pl.lit(3.0))
-    assert with_ratings(known, prompts, fixed, "points")["truth"].to_list() == [3.0] * fixed.height
+    assert with_ratings(known, prompts, fixed, "additive")["truth"].to_list() == [3.0] * fixed.height
 
 
 def test_without_ratings_the_truth_stays_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TSR_DATA", str(tmp_path / "elsewhere"))
     truth = pl.DataFrame({"generation_id": ["a"], "truth": [None]}, schema_overrides={"truth": pl.Float64})
-    assert with_ratings(truth, prompt_rows(["p"]), generations(["a"]), "points").equals(truth)
+    assert with_ratings(truth, prompt_rows(["p"]), generations(["a"]), "additive").equals(truth)

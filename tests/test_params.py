@@ -196,7 +196,7 @@ def test_what_is_no_params_file_is_refused(text: str, told: str, tmp_path: Path)
 def test_the_file_in_the_repository_is_good() -> None:
     loaded = params.load(ROOT / "params.yaml")
     assert loaded.block == loaded.profiles[loaded.profile]
-    assert set(GOOD) == {"seed", "profile", "judge", "arms", *loaded.profiles}
+    assert set(GOOD) == {"seed", "profile", "judge", "teacher", "arms", *loaded.profiles}
 
 
 def test_blocks_cannot_change_after_loading() -> None:
