@@ -4,9 +4,8 @@ from typing import Any
 
 import polars as pl
 
-from stages import models, paths, tables
+from stages import device, models, paths, tables
 from stages.candidates import Sides, read_candidates
-from stages.device import on_device
 from stages.errors import TsrError
 from stages.metrics import write_json
 from stages.params import Profile
@@ -38,7 +37,7 @@ def measure_pairs(settings: Profile, name: str, policy: str, pairs: pl.DataFrame
     prepare_torch()
     from stages.features import encode, log_ratio, policy_measures
 
-    on = settings.training.dtype, on_device(settings.training)
+    on = settings.training.dtype, device.found(settings.training.device)
     tokenizer = models.load_tokenizer(paths.model(policy))
     rows = [
         {side: encode(tokenizer, row["prompt"], row[side]) for side in ("chosen", "rejected")}

@@ -13,8 +13,7 @@ import polars as pl
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from stages import models, paths
-from stages.device import on_device
+from stages import device, models, paths
 from stages.errors import TsrError
 from stages.files import write_text
 from stages.ids import content_id
@@ -71,7 +70,7 @@ def arguments(job: Job) -> dict[str, Any]:
         # It must be named and exist; without checkpoints nothing is written to it.
         "output_dir": str(job.checkpoints) if job.following.checkpoint_every else tempfile.gettempdir(),
         "run_name": job.name,
-        "use_cpu": on_device(job.settings) == "cpu",
+        "use_cpu": device.found(job.settings.device) == "cpu",
         "bf16": job.settings.dtype == "bfloat16",
         "gradient_checkpointing": job.settings.gradient_checkpointing,
         "per_device_train_batch_size": at_once,
@@ -93,7 +92,7 @@ def arguments(job: Job) -> dict[str, Any]:
         "disable_tqdm": True,
         "full_determinism": False,
         "dataloader_num_workers": 0,
-        "dataloader_pin_memory": on_device(job.settings) == "cuda",
+        "dataloader_pin_memory": device.found(job.settings.device) == "cuda",
     }
 
 
@@ -119,7 +118,7 @@ def load_policy(job: Job) -> Any:
     """Return the model to train: whole weights in float32, or frozen ones in `dtype` beneath an adapter."""
     options = {}
     if job.settings.adapter == "qlora":
-        if on_device(job.settings) == "cpu":
+        if device.found(job.settings.device) == "cpu":
             raise TsrError("params.yaml: training.adapter: qlora needs a GPU; expected lora or none on a CPU")
         from transformers import BitsAndBytesConfig
 

@@ -13,6 +13,7 @@ FEW = {
     "files": ["mine.jsonl"],
     "language": "en",
     "turns": 2,
+    "max_prompt_tokens": 0,
     "rating": "overall_score",
     "files_rating": [1, 5],
     "eft_from": "ultrafeedback",

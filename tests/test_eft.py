@@ -12,7 +12,6 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from rows import generations, judgments
 from rows import prompts as prompt_rows
-from stages.rubrics.additive import ask
 
 from stages import eft, paths, prepare, tables
 from stages import score as score_stage
@@ -21,6 +20,7 @@ from stages.errors import TsrError
 from stages.parsing import Reading
 from stages.reporting.funnel import funnel_rows
 from stages.reporting.human import score_range, with_ratings
+from stages.rubrics.additive import ask
 
 STRICT = Eft(ties="disagree", most_per_score=0)
 

@@ -194,7 +194,7 @@ def make_run(root: Path, arms: str, source: str = "micro_world") -> None:
     for model, split in [*built.answers(), *((m, "eval") for m in built.models), (paths.WORLD, "fixed")]:
         tables.write("generations", make_generations(model, prompts[split]), paths.generations(model, split))
     reading = Reading("micro", 0.5)
-    for judge, model, split in [*built.judges(), *((m, paths.WORLD, "fixed") for m in built.models)]:
+    for judge, model, split in [*built.judges()[1:], *((m, paths.WORLD, "fixed") for m in built.models)]:
         generations = tables.read("generations", paths.generations(model, split))
         judgments = make_judgments(judge, generations)
         both = pl.concat([judgments, *([make_one_token(judge, generations)] if split == "fixed" else [])])

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 import numpy as np
 from pydantic import Field
 
-from stages import models
+from stages import device, models
 from stages.backends import Completion, RefusedError, Request, SamplingParams, code_version, failed, own_sources
 from stages.backends._chat import Chat
 from stages.block import Block
@@ -41,7 +41,7 @@ class Settings(Block):
 
     tile_rows: Annotated[int, Field(ge=STEP, multiple_of=STEP)]
     dtype: Literal["float32", "bfloat16"]
-    device: Literal["cpu", "cuda"]
+    device: Literal["auto", "cpu", "cuda"]
 
 
 class _TooLongError(Exception):
@@ -80,7 +80,8 @@ class TransformersBackend:
     def __init__(self, folder: Path, settings: Settings) -> None:
         self.model_hash = models.model_hash(folder)
         self.template_hash = models.template_hash(folder)
-        decides = {"dtype": settings.dtype, "device": settings.device}
+        self._device = device.found(settings.device)
+        decides = {"dtype": settings.dtype, "device": self._device}
         packages = ("torch", "transformers", "tokenizers")
         self.version = code_version(
             own_sources("backends/transformers.py", "backends/_chat.py", "backends/_cache.py", "runtime.py"),
@@ -116,9 +117,9 @@ class TransformersBackend:
             prepare_torch()
             import torch
 
-            model = models.load_model(self._folder, self._settings.dtype, self._settings.device)
+            model = models.load_model(self._folder, self._settings.dtype, self._device)
             chat = Chat(self._folder)
-            never = torch.tensor(chat.never(model.config.vocab_size), dtype=torch.long, device=self._settings.device)
+            never = torch.tensor(chat.never(model.config.vocab_size), dtype=torch.long, device=self._device)
             self._loaded = _Loaded(model, chat, never)
         return self._loaded
 
@@ -157,7 +158,7 @@ class TransformersBackend:
 
         with torch.inference_mode():
             out = self._load().model(
-                input_ids=torch.tensor(filled(prompts), device=self._settings.device), use_cache=True, logits_to_keep=1
+                input_ids=torch.tensor(filled(prompts), device=self._device), use_cache=True, logits_to_keep=1
             )
         return out.past_key_values, out.logits[:, -1]
 
@@ -169,7 +170,7 @@ class TransformersBackend:
 
         from stages.backends._cache import selected
 
-        where = torch.tensor(filled(places), device=self._settings.device)
+        where = torch.tensor(filled(places), device=self._device)
         draws = filled([_uniforms(row.request.seed, sampling.max_new_tokens) for row in tile])
         with torch.inference_mode():
             mine = selected(cache, where, sampling.max_new_tokens)

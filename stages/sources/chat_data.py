@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from stages.block import Block, Count
+from stages.block import Block, Count, Whole
 
 Source = Literal["oasst", "ultrafeedback", "files"]
 Number = Annotated[int, Field(ge=0)]
@@ -24,6 +24,7 @@ class Settings(Block):
     files: list[str]
     language: str
     turns: Count
+    max_prompt_tokens: Whole
     rating: Literal["overall_score", "fine-grained_score"]
     files_rating: Annotated[list[float], Field(min_length=2, max_length=2)]
     eft_from: Source

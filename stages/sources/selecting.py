@@ -9,14 +9,17 @@ from typing import Any
 
 import duckdb
 import polars as pl
+from duckdb.func import FunctionNullHandling
 
 from stages import paths, tables
 from stages.errors import TsrError
 from stages.ids import content_id, prompt_id, seed_for
 from stages.metrics import write_json
+from stages.models import load_tokenizer
 from stages.progress import progress
 from stages.sources.chat_data import Settings
 from stages.sources.loading import Wanted, load
+from stages.sources.shortening import Messages, shortened
 from stages.sqlrun import SQL, keep_query, one_thread, out_of_core
 
 Row = dict[str, Any]
@@ -44,6 +47,15 @@ RATINGS = """
         rating is not null,
         count(*)
     from answers
+    group by all
+"""
+LENGTHS = """
+    select
+        source,
+        case when cut.messages is null then 'too_long' when cut.messages = whole.messages then 'kept' else 'cut' end,
+        cut.messages is not null,
+        count(*)
+    from whole join cut using (source, key)
     group by all
 """
 PLACES = "select source, coalesce(split, reason), split is not null, count(*) from places group by all"
@@ -134,7 +146,28 @@ class _Chosen:
             reasons = ", ".join(f"{row['count']} {row['step']} {row['outcome']}" for row in told if not row["kept"])
             raise TsrError(f"{', '.join(given)}: no question of {source} can be used: {reasons}")
 
+    def _shorten(self) -> None:
+        """Cut the prompts that are too long, by the base model's tokenizer; drop those that cannot be cut enough."""
+        if not (limit := self.settings.max_prompt_tokens):
+            return
+        tokenizer = load_tokenizer(paths.model("base"))
+        kind = duckdb.sqltype(_MESSAGES)
+
+        def cut(messages: Messages) -> Messages | None:
+            return shortened(tokenizer, messages, limit)
+
+        special = FunctionNullHandling.SPECIAL  # it may give null of what is none
+        self.db.create_function("shortened", cut, [kind], kind, null_handling=special)
+        self.db.execute("alter table found rename to whole")
+        self.db.execute("create temp table cut as select source, key, shortened(messages) as messages from whole")
+        self._count("length", LENGTHS)
+        self.db.execute(
+            "create temp table found as select whole.* replace (cut.messages as messages) "
+            "from whole join cut using (source, key) where cut.messages is not null"
+        )
+
     def _merge(self) -> None:
+        self._shorten()
         self.db.execute("create temp view asked as from found")
         self._keep("verdicts", QUERIES / "unique.sql")
         self._count("unique")
