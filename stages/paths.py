@@ -11,6 +11,7 @@ REPORTS = Path("reports")
 ROLES = ("own", "anchor", "future")  # of the model versions that answer in a round
 WORLD = "world"  # stands as the model of responses that no model made
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_LONGEST = 100  # characters of a name; files that are made beside get longer ones, and 255 is the end
 
 
 def store() -> Path:
@@ -35,6 +36,8 @@ def checked(name: str) -> str:
     """Return `name` if it is safe as a file name, else raise TsrError."""
     if not _NAME.fullmatch(name) or ".." in name:
         raise TsrError(f"name {name!r}: expected letters, digits, dots, dashes and underscores")
+    if len(name) > _LONGEST:
+        raise TsrError(f"name {name[:20]!r}...: has {len(name)} characters; expected at most {_LONGEST}")
     return name
 
 

@@ -12,7 +12,7 @@ import yaml
 from stages import paths
 from stages.errors import TsrError
 from stages.sqlrun import SQL, run_query
-from stages.views import open_views
+from stages.views import interruptible, open_views
 
 QUERIES = SQL / "queries"
 
@@ -35,6 +35,12 @@ class Query:
         """Return its line in the list."""
         options = "".join(f" [--{name} {default!r}]" for name, (default, _) in self.parameters.items())
         return f"{self.name}{options}\n    {self.about}"
+
+    def help(self) -> str:
+        """Return what it shows and what its parameters are."""
+        width = max(map(len, self.parameters), default=0)
+        told = [f"  --{name:<{width}}  {about}; {default!r}" for name, (default, about) in self.parameters.items()]
+        return "\n".join([f"{self.name}: {self.about}", f"A row is {self.grain.removeprefix('one row per ')}.", *told])
 
 
 def all_queries() -> list[Query]:
@@ -85,4 +91,4 @@ def _like(default: Any, text: str, where: str) -> Any:
 def run(query: Query, values: dict[str, Any]) -> pl.DataFrame:
     """Return the rows of a named query on the dataset in `paths.data()`."""
     with open_views() as db:
-        return run_query(db, query.path, values)
+        return interruptible(db, lambda: run_query(db, query.path, values))
