@@ -26,10 +26,12 @@ Learner = Annotated[str, typer.Argument(metavar="NAME", help="Model version that
 Policy = Annotated[str, typer.Option(help="Model version it starts from; also the reference.")]
 JudgeOption = Annotated[str, typer.Option("--judge", help="Model version whose scores count.")]
 SplitOption = Annotated[str, typer.Option("--split", help="Prompt split of the round.")]
-Own = Annotated[str, typer.Option(help="Who answers as the current model; several with commas, or * for all.")]
+Own = Annotated[
+    str, typer.Option(help="Who answers as the current model; several with commas, or * for all that were scored.")
+]
 Anchor = Annotated[str, typer.Option(help="Who answers as the past; left out: the same as own.")]
 Future = Annotated[str, typer.Option(help="Who answers as the future; left out: the same as own.")]
-Second = Annotated[str, typer.Option(help="A judge whose scores stand beside; left out: none but the judge's.")]
+Second = Annotated[str, typer.Option(help="A judge whose scores stand beside, for strategies that ask two.")]
 Format = Annotated[str | None, typer.Option("--format", help="table, csv, json (one object a line) or parquet.")]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="File to write, instead of the screen.")]
 Replace = Annotated[bool, typer.Option("--replace", help="Let --out put a file in the place of another.")]
@@ -152,9 +154,11 @@ def pair(
 ) -> None:
     """Stage: make preference pairs of the candidates."""
     from stages import pair as stage
+    from stages import plan
     from stages.candidates import Sides
 
-    sides = Sides(judge, split, own, anchor or own, future or own, second or judge)
+    sides = Sides(judge, split, own, anchor or own, future or own, second)
+    plan.check_free(name)
     stage.run(_params().block.pair, name, strategy, sides)
 
 
@@ -229,9 +233,8 @@ def sql(
         if not query and not file and sys.stdin.isatty():
             shell.shell(db)
             return
-        text = (
-            sqlrun.read_text(Path(file)) if file else query or sys.stdin.buffer.read().decode(errors="surrogateescape")
-        )
+        piped = "" if file or query else sys.stdin.buffer.read().decode(errors="surrogateescape")
+        text = sqlrun.read_text(Path(file)) if file else query or piped
         rows = views.ask(db, text, file or "query")
     if rows is not None:
         output.put(rows, form, out, replace=replace)
@@ -260,14 +263,14 @@ def query(
 
 
 @app.command()
-def show(pair_id: Annotated[str, typer.Argument(help="Id of a pair, or its first letters.")]) -> None:
+def show(
+    pair_id: Annotated[str, typer.Argument(help="Id of a pair, or its first letters.")],
+    form: Annotated[str, typer.Option("--format", help="text, or json: one object.")] = "text",
+) -> None:
     """Tell one pair's story: prompt, both responses, every vote, weights and seeds."""
-    from stages import params
     from stages import show as tool
-    from stages.parsing import Reading
 
-    block = params.load().block
-    tool.show(pair_id, Reading(block.judge.rubric, block.score.least_mass))
+    tool.show(pair_id, form)
 
 
 @app.command()

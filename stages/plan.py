@@ -5,6 +5,7 @@ already planned is that one, and its own name stands under `also` (in round 0, w
 sr-1, past-1, tsr-f1 and fut-f1 are one model).
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -224,3 +225,12 @@ def check_agrees(arms: Arms, judge: str, rubric: str, path: Path = PLAN_FILE) ->
     if path.read_text() != dumps(build(arms, judge, rubric)):
         raise TsrError(f"{path}: does not match arms, judge and rubric in params.yaml; run `tsr plan`")
     return plan
+
+
+def check_free(name: str) -> None:
+    """Raise TsrError for a name whose pairs are the plan's, unless DVC runs the stage that makes them."""
+    own = paths.data() == Path("data") and PLAN_FILE.is_file()
+    if own and "DVC_STAGE" not in os.environ and name in (read().get("learns") or {}):
+        raise TsrError(
+            f"pair {name}: `dvc repro` makes the pairs of that name, as the plan says; expected another name"
+        )

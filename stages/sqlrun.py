@@ -196,7 +196,7 @@ def _is_plain(kind: Any) -> bool:
     return kind.id in _KEPT
 
 
-def complaint(error: duckdb.Error, *, where: bool = False, before: int = 0) -> str:
+def complaint(error: Exception, *, where: bool = False, before: int = 0) -> str:
     """Return what DuckDB says in one line; with `where`, to be put behind a file's name: `:LINE: what is wrong`.
 
     `before` lines of the file come before those that DuckDB saw.

@@ -16,7 +16,6 @@ import polars as pl
 
 from stages import paths, tables
 from stages.errors import TsrError
-from stages.plan import PLAN_FILE
 from stages.sqlrun import SQL, complaint, fetch, refuse_writing
 
 VIEWS = SQL / "views"
@@ -40,8 +39,6 @@ def open_views() -> duckdb.DuckDBPyConnection:
         tables.check_file(table, path)
     db = duckdb.connect(config={"temp_directory": tempfile.gettempdir()})
     db.execute("set variable data = $data", {"data": glob.escape(str(root))})
-    own = root == Path("data") and PLAN_FILE.is_file()
-    db.execute("set variable plan = $plan", {"plan": str(PLAN_FILE) if own else "/dev/null"})
     for name in PARTS:
         _run(db, VIEWS / f"{name}.sql")
     db.execute("set allow_persistent_secrets = false")

@@ -1,8 +1,11 @@
 -- Views over the files of a dataset, one a table; a table without files is empty. `tsr sql` opens them; without tsr:
--- `duckdb -init stages/sql/views/all.sql`. `set variable data = 'data/imported/NAME'` before that looks into another
--- dataset, to which the plan of the project says nothing.
+-- `duckdb -init stages/sql/views/all.sql`. `set variable data = 'data/imported/NAME'`, and then
+-- `.read stages/sql/views/all.sql`, look into another dataset, to which the plan of the project says nothing.
 set variable data = coalesce(getvariable('data'), 'data');
-set variable plan = coalesce(getvariable('plan'), if(getvariable('data') = 'data', 'stages/plan.yaml', '/dev/null'));
+set variable plan = (
+    select if(getvariable('data') = 'data' and count(*) > 0, 'stages/plan.yaml', '/dev/null')
+    from glob('stages/plan.yaml')
+);
 set variable found = (
     select list(distinct name)
     from (
