@@ -213,7 +213,8 @@ def test_formats(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 ODD = """select 1 as a, 2 as A, interval 1 day as i, [date '2020-01-01'] as dates,
-    date 'infinity' as d, '101'::bit as b, '\\xFF'::blob as bl, map {'a': 1} as m, null as n, {'a': date '2020-01-01'} as s,
+    date 'infinity' as d, '101'::bit as b,
+    '\\xFF'::blob as bl, map {'a': 1} as m, null as n, {'a': date '2020-01-01'} as s,
     '12:00:00+02'::timetz as tz,
     1::union(n int) as u, timestamp '290000-01-01' as t,
     'nan'::double as f, ['inf'::double] as fs, 'a'::enum('a') as e"""
