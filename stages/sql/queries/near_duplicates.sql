@@ -30,7 +30,10 @@ couples as (
         on a.split = b.split
         and a.prompt_id = b.prompt_id
         and a.generation_id < b.generation_id
-        and least(len(a.words), len(b.words)) >= $least_overlap * greatest(len(a.words), len(b.words))
+        and (
+            a.response = b.response
+            or least(len(a.words), len(b.words)) / greatest(len(a.words), len(b.words)) >= $least_overlap
+        )
 ),
 
 weighed as (
