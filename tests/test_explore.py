@@ -143,7 +143,7 @@ def test_bars_stand_for_one_gap_or_for_a_range() -> None:
 
 def test_no_pairs_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "empty").mkdir()
-    asked = tables.frame("prompts", [{"prompt_id": "p", "split": "r0", "source": "s", "messages": []}])
+    asked = tables.frame("prompts", [{"prompt_id": "p", "split": "r0", "source": "s", "messages": [], "meta": ""}])
     tables.write("prompts", asked, tmp_path / "prompts" / "r0.parquet")
     for folder, told in [("none", "no such folder"), ("empty", "no tables yet"), ("", "no pairs yet")]:
         monkeypatch.setenv("TSR_DATA", str(tmp_path / folder))
