@@ -35,9 +35,9 @@ ALL = "*"
 class Sides:
     """Which model versions answer in which role, and who judges, in one round.
 
-    A role is played by one model version, by several with commas between them, or by all that answered the split (`*`),
-    as in an imported set where each model gave one response. `second` is a judge whose scores stand beside the judge's,
-    as `second_score`; the judge itself where no other is asked.
+    A role is played by one model version, by several with commas between them, or by all that answered the split and
+    were scored (`*`), as in an imported set where each model gave one response. `second` is a judge whose scores stand
+    beside the judge's, as `second_score`; the judge itself where no other is asked.
     """
 
     judge: str
@@ -48,15 +48,29 @@ class Sides:
     second: str = ""
 
     def models(self, role: str) -> list[str]:
-        """Return the model versions that play a role. Raises TsrError where `*` finds none."""
+        """Return the model versions that play a role. Raises TsrError for one named twice, and where `*` finds none."""
         named: str = getattr(self, role)
         if named != ALL:
-            return named.split(",")
-        files = (paths.data() / "generations").glob(f"*/{paths.checked(self.split)}.parquet")
-        found = sorted(file.parent.name for file in files if file.parent.name != paths.WORLD)
+            models = named.split(",")
+            if twice := [model for model in models if models.count(model) > 1]:
+                raise TsrError(f"{role} {named}: {twice[0]} is named twice; expected each model version once")
+            return models
+        judges = {self.judge, self.second or self.judge}
+        found = [m for m in self.answered() if all(paths.scores(j, m, self.split).is_file() for j in judges)]
         if not found:
-            raise TsrError(f"{paths.data() / 'generations'}: nobody answered split {self.split}; expected some model")
+            told = f"{' and '.join(sorted(judges))} scored nobody's responses to split {self.split}"
+            raise TsrError(f"{paths.data() / 'scores'}: {told}; expected some model's")
         return found
+
+    def answered(self) -> list[str]:
+        """Return all model versions that answered the split."""
+        files = (paths.data() / "generations").glob(f"*/{paths.checked(self.split)}.parquet")
+        return sorted(file.parent.name for file in files if file.parent.name != paths.WORLD)
+
+    def left_out(self) -> list[str]:
+        """Return who answered the split and has no part because no score came, where `*` asks for all."""
+        asked = [role for role in ROLES if getattr(self, role) == ALL]
+        return sorted(set(self.answered()) - set(self.models(asked[0]))) if asked else []
 
 
 def read_candidates(sides: Sides) -> pl.DataFrame:
@@ -100,7 +114,11 @@ def _scores(judge: str, model: str, split: str) -> Path:
 
 def _only(path: Path, column: str, wanted: str) -> Path:
     """Return `path`. Raises TsrError unless its `column` is `wanted` in every row."""
-    other = pl.scan_parquet(path, hive_partitioning=False).filter(pl.col(column) != wanted).select(pl.col(column).min())
+    other = (
+        pl.scan_parquet(path, hive_partitioning=False, glob=False)
+        .filter(pl.col(column) != wanted)
+        .select(pl.col(column).min())
+    )
     if (found := other.collect().item()) is not None:
         raise TsrError(f"{path}: column {column!r} holds {found!r}; expected {wanted!r} in every row")
     return path

@@ -3,6 +3,7 @@
 Heavy imports happen inside the commands, so that `tsr --help` is quick.
 """
 
+import io
 import os
 import shutil
 import sys
@@ -25,12 +26,15 @@ Learner = Annotated[str, typer.Argument(metavar="NAME", help="Model version that
 Policy = Annotated[str, typer.Option(help="Model version it starts from; also the reference.")]
 JudgeOption = Annotated[str, typer.Option("--judge", help="Model version whose scores count.")]
 SplitOption = Annotated[str, typer.Option("--split", help="Prompt split of the round.")]
-Own = Annotated[str, typer.Option(help="Who answers as the current model; several with commas, or * for all.")]
+Own = Annotated[
+    str, typer.Option(help="Who answers as the current model; several with commas, or * for all that were scored.")
+]
 Anchor = Annotated[str, typer.Option(help="Who answers as the past; left out: the same as own.")]
 Future = Annotated[str, typer.Option(help="Who answers as the future; left out: the same as own.")]
-Second = Annotated[str, typer.Option(help="A judge whose scores stand beside; left out: none but the judge's.")]
-Format = Annotated[str, typer.Option("--format", help="table, csv, json (one object a line) or parquet.")]
+Second = Annotated[str, typer.Option(help="A judge whose scores stand beside, for strategies that ask two.")]
+Format = Annotated[str | None, typer.Option("--format", help="table, csv, json (one object a line) or parquet.")]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="File to write, instead of the screen.")]
+Replace = Annotated[bool, typer.Option("--replace", help="Let --out put a file in the place of another.")]
 
 
 @app.callback()
@@ -160,9 +164,11 @@ def pair(
 ) -> None:
     """Stage: make preference pairs of the candidates."""
     from stages import pair as stage
+    from stages import plan
     from stages.candidates import Sides
 
-    sides = Sides(judge, split, own, anchor or own, future or own, second or judge)
+    sides = Sides(judge, split, own, anchor or own, future or own, second)
+    plan.check_free(name)
     stage.run(_params().block.pair, name, strategy, sides)
 
 
@@ -223,11 +229,15 @@ def verify(
 def sql(
     query: Annotated[str, typer.Argument(help="A query; left out, with no --file: a prompt for queries.")] = "",
     file: Annotated[str, typer.Option("--file", "-f", help="A file that holds the query.")] = "",
-    form: Format = "",
+    form: Format = None,
     out: Out = None,
+    replace: Replace = False,
 ) -> None:
-    """Query the tables in SQL, read-only: views generations, judgments, scores, candidates, pairs, dropped, models."""
-    from stages import output, shell, views
+    """Query the tables in SQL, read-only.
+
+    Views: prompts, generations, judgments, scores, candidates, pairs, dropped, measures, models, rounds.
+    """
+    from stages import output, shell, sqlrun, views
 
     if query and file:
         raise TsrError("sql: expected a query or --file, not both")
@@ -235,38 +245,44 @@ def sql(
         if not query and not file and sys.stdin.isatty():
             shell.shell(db)
             return
-        text = views.read_text(Path(file)) if file else query or sys.stdin.read()
+        piped = "" if file or query else sys.stdin.buffer.read().decode(errors="surrogateescape")
+        text = sqlrun.read_text(Path(file)) if file else query or piped
         rows = views.ask(db, text, file or "query")
     if rows is not None:
-        output.put(rows, form, out)
+        output.put(rows, form, out, replace=replace)
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def query(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="A named query; left out: the list of them.")] = "",
-    form: Format = "",
+    form: Format = None,
     out: Out = None,
+    replace: Replace = False,
+    asked: Annotated[bool, typer.Option("--help", help="Show this message, or a query's parameters.")] = False,
 ) -> None:
-    """Run a named query; its parameters are options, as `tsr query` lists them."""
+    """Run a named query; its parameters are options, as `tsr query` and `tsr query NAME --help` list them."""
     from stages import output, queries
 
     if not name:
-        typer.echo("\n".join(known.usage() for known in queries.all_queries()))
+        typer.echo(context.get_help() if asked else "\n".join(known.usage() for known in queries.all_queries()))
         return
     wanted = queries.find(name)
-    output.put(queries.run(wanted, queries.values_of(wanted, context.args)), form, out)
+    if asked:
+        typer.echo(wanted.help())
+        return
+    output.put(queries.run(wanted, queries.values_of(wanted, context.args)), form, out, replace=replace)
 
 
 @app.command()
-def show(pair_id: Annotated[str, typer.Argument(help="Id of a pair, or its first letters.")]) -> None:
+def show(
+    pair_id: Annotated[str, typer.Argument(help="Id of a pair, or its first letters.")],
+    form: Annotated[str, typer.Option("--format", help="text, or json: one object.")] = "text",
+) -> None:
     """Tell one pair's story: prompt, both responses, every vote, weights and seeds."""
-    from stages import params
     from stages import show as tool
-    from stages.parsing import Reading
 
-    block = params.load().block
-    tool.show(pair_id, Reading(block.judge.rubric, block.score.least_mass))
+    tool.show(pair_id, form)
 
 
 @app.command()
@@ -364,11 +380,31 @@ def main() -> None:
         from stages.timing import record_at_exit
 
         record_at_exit(Path(timings))
+    _settle_output()
     try:
-        app()
+        for word in sys.argv:
+            if any("\ud800" <= letter <= "\udfff" for letter in word):
+                raise TsrError(f"argument {word!r}: is no UTF-8 text")
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
     except TsrError as error:
         print(f"tsr: {error}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        print(f"tsr: output: {error.strerror}", file=sys.stderr)
+        os._exit(2)  # the output is full, and what is left of it cannot go anywhere
+
+
+def _settle_output() -> None:
+    """Let no encoding and no closed stream of the caller's make a result fail."""
+    sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))  # noqa: SIM115, PTH123
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
 """A result as a table on the screen, or as CSV, JSON or Parquet."""
 
 import json
+import math
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import polars as pl
@@ -17,22 +19,42 @@ ROWS = 40  # on the screen
 WIDTH = 160  # characters, where the output is no screen
 
 
-def put(rows: pl.DataFrame, form: str = "", out: Path | None = None) -> None:
+def put(rows: pl.DataFrame, form: str | None = None, out: Path | None = None, *, replace: bool = False) -> None:
     """Print a result, or write it to `out`; without a format, the file's ending says which.
 
-    Raises TsrError for an unknown format, one that does not go where it should, and a file among the dataset's own.
+    Raises TsrError for an unknown format, one that does not go where it should, a file that is there already, unless it
+    is to be replaced, and a file among the tables.
     """
-    form = form or (out.suffix.removeprefix(".").replace("jsonl", "json") if out else "table")
-    if form not in FORMATS:
-        raise TsrError(f"--format {form}: expected one of {', '.join(FORMATS)}")
-    if out is None:
-        _show(rows, form)
-    elif form == "table":
-        raise TsrError(f"--out {out}: a table is for the screen; expected --format csv, json or parquet")
-    elif out.resolve().is_relative_to(paths.data().resolve()):
-        raise TsrError(f"--out {out}: lies in {paths.data()}, whose tables are read-only; expected a file elsewhere")
+    if form is not None:
+        given = f"--format {form!r}"
     else:
-        _write(rows, form, out)
+        given = f"--out {out}: its ending {out.suffix!r}" if out else "table"
+        form = out.suffix.removeprefix(".").replace("jsonl", "json") if out else "table"
+    if form not in FORMATS:
+        raise TsrError(f"{given}: expected one of {', '.join(FORMATS)}")
+    if out is not None and form == "table":
+        raise TsrError(f"--out {out}: a table is for the screen; expected --format csv, json or parquet")
+    try:
+        if out is None:
+            _show(rows, form)
+        else:
+            _write(rows, form, _allowed(out, replace=replace))
+    except (duckdb.Error, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        said = " ".join(str(error).split())
+        raise TsrError(f"{given}: this result cannot be told so: {said}") from error
+
+
+def _allowed(out: Path, *, replace: bool) -> Path:
+    """Return where `out` leads. Raises TsrError for what must stay as it is."""
+    target = out.resolve()
+    for root in {paths.data(), Path("data")}:
+        if target.is_relative_to(root.resolve()):
+            raise TsrError(f"--out {out}: lies in {root}, whose tables are read-only; expected a file elsewhere")
+    if target.exists() and not target.is_file():
+        raise TsrError(f"--out {out}: is there and no file; expected a file")
+    if target.exists() and not replace:
+        raise TsrError(f"--out {out}: is there already; --replace puts another in its place")
+    return target
 
 
 def _show(rows: pl.DataFrame, form: str) -> None:
@@ -47,7 +69,6 @@ def _show(rows: pl.DataFrame, form: str) -> None:
 
 
 def _write(rows: pl.DataFrame, form: str, out: Path) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(out) as beside:
         if form == "parquet":
             rows.write_parquet(beside, compression="zstd")
@@ -59,7 +80,20 @@ def _write(rows: pl.DataFrame, form: str, out: Path) -> None:
 def _text(rows: pl.DataFrame, form: str) -> str:
     """Return CSV, or JSON with one object a line; nested values are JSON in CSV."""
     if form == "json":
-        return "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows.iter_rows(named=True))
+        return "".join(as_json(row) + "\n" for row in rows.iter_rows(named=True))
     nested = [name for name, kind in rows.schema.items() if kind.is_nested()]
-    flat = [pl.Series(name, [json.dumps(v, ensure_ascii=False) for v in rows[name].to_list()]) for name in nested]
+    flat = [pl.Series(name, [None if v is None else as_json(v) for v in rows[name].to_list()]) for name in nested]
     return rows.with_columns(flat).write_csv()
+
+
+def as_json(value: Any) -> str:
+    """Return a value as JSON on one line, which has no word for what is no finite number: null stands for it."""
+    return json.dumps(_finite(value), ensure_ascii=False, default=str)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    return [_finite(one) for one in value] if isinstance(value, list) else value

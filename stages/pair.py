@@ -4,6 +4,8 @@ Each prompt of the split ends in `pairs` or in `dropped` with a reason, never in
 """
 
 import json
+import re
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,7 +19,7 @@ from stages.errors import TsrError
 from stages.params import Pair
 from stages.paths import ROLES
 from stages.slices import Slice, in_order, slices
-from stages.sqlrun import SQL, connect, keep_query, one_thread, out_of_core, parquet, run_query
+from stages.sqlrun import SQL, connect, keep_query, one_thread, out_of_core, parquet, read_text, run_query
 from stages.strategies import found, name_of
 
 PROMPTS = 50_000  # whose pairs are made at a time: with texts of 1,000 characters some 150 MB
@@ -27,6 +29,10 @@ def run(settings: Pair, name: str, strategy: str, sides: Sides) -> None:
     """Write `data/pairs/<name>.parquet` and `data/dropped/<name>.parquet`, out of core."""
     asked = paths.prompts(sides.split)
     tables.check_file("prompts", asked)
+    if not sides.second and re.search(r"\bsecond_score\b", re.sub("--.*", "", read_text(found(strategy)))):
+        raise TsrError(f"{found(strategy)}: reads second_score; expected --second JUDGE (second_judge in params.yaml)")
+    if others := sides.left_out():
+        print(f"pair {name}: left out, for {sides.judge} did not score them: {', '.join(others)}", file=sys.stderr)
     with out_of_core(paths.pairs(name)) as db:
         parquet(db, [asked]).create_view("prompts")
         view_candidates(db, sides)
@@ -41,7 +47,7 @@ def run(settings: Pair, name: str, strategy: str, sides: Sides) -> None:
         tables.write_parts("pairs", _kept(verdicts, lost), paths.pairs(name))
     dropped = pl.concat(lost)
     tables.write("dropped", dropped, paths.dropped(name))
-    count = pl.scan_parquet(paths.pairs(name)).select(pl.len()).collect().item()
+    count = pl.scan_parquet(paths.pairs(name), hive_partitioning=False, glob=False).select(pl.len()).collect().item()
     print(f"pair {name}: {count} pairs of {count + dropped.height} prompts{funnel(dropped)}")
 
 

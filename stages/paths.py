@@ -12,6 +12,7 @@ ROLES = ("own", "anchor", "future")  # of the model versions that answer in a ro
 WORLD = "world"  # stands as the model of responses that no model made
 HUMAN = "human"  # stands as the judge of ratings that came with such responses
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_LONGEST = 100  # characters of a name; files that are made beside get longer ones, and 255 is the end
 
 
 def store() -> Path:
@@ -36,6 +37,8 @@ def checked(name: str) -> str:
     """Return `name` if it is safe as a file name, else raise TsrError."""
     if not _NAME.fullmatch(name) or ".." in name:
         raise TsrError(f"name {name!r}: expected letters, digits, dots, dashes and underscores")
+    if len(name) > _LONGEST:
+        raise TsrError(f"name {name[:20]!r}...: has {len(name)} characters; expected at most {_LONGEST}")
     return name
 
 

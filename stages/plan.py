@@ -5,6 +5,7 @@ already planned is that one, and its own name stands under `also` (in round 0, w
 sr-1, past-1, tsr-f1 and fut-f1 are one model).
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -240,3 +241,12 @@ def check_agrees(params: Params, path: Path = PLAN_FILE) -> dict[str, Any]:
     if path.read_text() != dumps(of(params)):
         raise TsrError(f"{path}: does not match arms, judge and rubrics in params.yaml; run `tsr plan`")
     return plan
+
+
+def check_free(name: str) -> None:
+    """Raise TsrError for a name whose pairs are the plan's, unless DVC runs the stage that makes them."""
+    own = paths.data() == Path("data") and PLAN_FILE.is_file()
+    if own and "DVC_STAGE" not in os.environ and name in (read().get("learns") or {}):
+        raise TsrError(
+            f"pair {name}: `dvc repro` makes the pairs of that name, as the plan says; expected another name"
+        )

@@ -3,9 +3,9 @@
 import sys
 
 import duckdb
+import polars as pl
 
 from stages import output, paths
-from stages.errors import TsrError
 from stages.views import ask
 
 _HELP = "End a query with a semicolon. `show tables;` lists the views, `describe pairs;` the columns. Ctrl-D ends."
@@ -40,5 +40,7 @@ def _answer(db: duckdb.DuckDBPyConnection, text: str) -> None:
         rows = ask(db, text, "sql")
         if rows is not None:
             output.put(rows)
-    except TsrError as error:
-        print(f"tsr: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("tsr: interrupted", file=sys.stderr)
+    except (Exception, pl.exceptions.PanicException) as error:  # no query may end the prompt
+        print(f"tsr: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)

@@ -1,34 +1,66 @@
 """`tsr show`: one pair's full story, from the prompt to the votes, the weights and the seeds."""
 
+import json
 from typing import Any
 
 import duckdb
+import polars as pl
 from rich.columns import Columns
 from rich.console import Console, Group
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from stages import paths
+from stages import params, paths
+from stages.asking import rubric_hash, rubrics
 from stages.errors import TsrError
+from stages.output import as_json
 from stages.parsing import Reading, read_votes
 from stages.reporting.side_by_side import marked
 from stages.sqlrun import SQL, fetch, run_query
 from stages.views import open_views
 
 Row = dict[str, Any]
+FORMATS = ("text", "json")
 _SIDES = {"chosen": "green", "rejected": "red"}
 
 
-def show(pair_id: str, reading: Reading) -> None:
-    """Print a pair's story. `pair_id` may be cut short while it names one pair; `reading` says what a vote is worth."""
+def show(pair_id: str, form: str = "text") -> None:
+    """Print a pair's story, as text or as one JSON object. `pair_id` may be cut short while it names one pair."""
+    if form not in FORMATS:
+        raise TsrError(f"--format {form!r}: expected one of {', '.join(FORMATS)}")
     with open_views() as db:
         pair = find(db, pair_id)
         sides, votes = (
             run_query(db, SQL / "show" / f"{part}.sql", {"pair_id": pair["pair_id"]}) for part in ("sides", "votes")
         )
-    told = votes.with_columns(score=read_votes(reading, votes)["value"])
-    Console().print(story(pair, sides.to_dicts(), told.to_dicts()))
+    told = scored(votes).to_dicts()
+    if form == "json":
+        print(as_json({"pair": pair, "sides": sides.to_dicts(), "votes": told}))
+    else:
+        Console().print(story(pair, sides.to_dicts(), told))
+
+
+def scored(votes: pl.DataFrame) -> pl.DataFrame:
+    """Return rows of sql/show/votes.sql with `score`: what each vote says by the rubric that asked for it.
+
+    A vote from elsewhere was read by the rubric of the import's mapping. Null where no rubric is known.
+    """
+    known = {rubric_hash(name): name for name in rubrics()}
+    least_mass = params.load().block.score.least_mass if params.PARAMS_FILE.is_file() else 0.0
+    parts = []
+    for asked, part in votes.group_by("rubric_hash", maintain_order=True):
+        rubric = known.get(asked[0]) if asked[0] else _of_import()
+        score = read_votes(Reading(rubric, least_mass), part)["value"] if rubric else None
+        parts.append(part.with_columns(score=score if rubric else pl.lit(None, dtype=pl.Float64)))
+    return pl.concat(parts).sort("side", "judge", "way", "vote_id") if parts else votes
+
+
+def _of_import() -> str:
+    """Return the rubric of an imported dataset; any will do where scores came with the replies."""
+    told = paths.data() / "import.json"
+    mapping = json.loads(told.read_text())["mapping"] if told.is_file() else {}
+    return next((part["rubric"] for part in mapping.get("judgments", []) if part.get("rubric")), rubrics()[0])
 
 
 def find(db: duckdb.DuckDBPyConnection, pair_id: str) -> Row:
@@ -68,16 +100,18 @@ def _side(row: Row, other: str) -> Panel:
 
 
 def _votes(votes: list[Row]) -> Table:
-    table = Table(title="votes", title_justify="left", title_style="", expand=True)
+    table = Table(title="votes", title_justify="left", title_style="", caption_justify="left", expand=True)
     table.add_column("side")
     for name in ("judge", "way", "vote", "seed"):
         table.add_column(name, overflow="fold")
     table.add_column("reply", ratio=1, overflow="fold")
     table.add_column("score", justify="right")
     for vote in votes:
-        cells = [vote["side"], vote["judge"], vote["way"], str(vote["vote_id"]), _text(vote["seed"])]
+        cells = [_text(vote[name]) for name in ("side", "judge", "way", "vote_id", "seed")]
         reply = vote["raw"] if vote["status"] == "ok" else f"({vote['status']})"
         table.add_row(*map(Text, [*cells, reply, _text(vote["score"])]))
+    hashes = sorted({(vote["judge"], vote["judge_hash"]) for vote in votes if vote["judge_hash"]})
+    table.caption = "\n".join(f"weights of {judge}: {weights}" for judge, weights in hashes) or None
     return table
 
 

@@ -120,7 +120,7 @@ def _loaded(table: str, path: Path, rows: int | None = None) -> pl.DataFrame:
     if not path.is_file():
         raise TsrError(f"{path}: no such file; expected a table of {table}")
     try:
-        return pl.read_parquet(path, n_rows=rows, hive_partitioning=False)
+        return pl.read_parquet(path, n_rows=rows, hive_partitioning=False, glob=False)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise TsrError(f"{path}: not a readable Parquet file: {str(error).splitlines()[0]}") from error
 

@@ -3,41 +3,43 @@
 `stages/sql/views/all.sql` opens the same views in any DuckDB.
 """
 
-import re
+import glob
+import os
 import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import TypeVar
 
 import duckdb
 import polars as pl
 
 from stages import paths, tables
 from stages.errors import TsrError
-from stages.plan import PLAN_FILE
-from stages.sqlrun import SQL, complaint, fetch
+from stages.sqlrun import SQL, complaint, fetch, refuse_writing
 
 VIEWS = SQL / "views"
-JOINED = ("rounds", "candidates", "pairs", "models")  # each a file of its own, over the views of files.sql
-_TABLES = {"made_pairs": "pairs"}  # view -> the table whose files it reads, where the names differ
-_FROM_PATH = {"generations": ["split"], "judgments": ["model", "split"], "scores": ["split"]}
-# What a statement may be: it reads, or it makes something in memory.
-_HARMLESS = {"SELECT", "EXPLAIN", "CREATE", "MULTI", "DROP"}
+PARTS = ("files", "rounds", "candidates", "pairs", "models")  # each a file, over the views of files.sql
+TABLES = ("prompts", "generations", "judgments", "scores", "pairs", "dropped", "measures")
+T = TypeVar("T")
 
 
 def open_views() -> duckdb.DuckDBPyConnection:
     """Return a DuckDB in memory with all views over the dataset in `paths.data()`; a table without files is empty.
 
-    Raises TsrError for a folder that is not there and for a file that is no table.
+    Raises TsrError for a folder that is not there or has no table at all, and for a file that is no table.
     """
     root = paths.data()
     if not root.is_dir():
         raise TsrError(f"{root}: no such folder; expected the tables of a dataset")
+    found = [(table, path) for table in TABLES for path in _files(root / table)]
+    if not found:
+        raise TsrError(f"{root}: no tables yet; `dvc repro` makes them, `dvc pull` fetches them")
+    for table, path in found:
+        tables.check_file(table, path)
     db = duckdb.connect(config={"temp_directory": tempfile.gettempdir()})
-    db.execute("set variable data = $data", {"data": str(root)})
-    own = root == Path("data") and PLAN_FILE.is_file()
-    db.execute("set variable plan = $plan", {"plan": str(PLAN_FILE) if own else "/dev/null"})
-    for statement in db.extract_statements((VIEWS / "files.sql").read_text()):
-        _open(db, statement)
-    for name in JOINED:
+    db.execute("set variable data = $data", {"data": glob.escape(str(root))})
+    for name in PARTS:
         _run(db, VIEWS / f"{name}.sql")
     db.execute("set allow_persistent_secrets = false")
     db.execute("set autoinstall_known_extensions = false")
@@ -45,23 +47,15 @@ def open_views() -> duckdb.DuckDBPyConnection:
     return db
 
 
-def _open(db: duckdb.DuckDBPyConnection, statement: duckdb.Statement) -> None:
-    try:
-        db.execute(statement)
-    except duckdb.IOException as error:
-        named = re.search(r"create or replace view (\w+)", statement.query)
-        if named is None or "No files found" not in str(error):
-            raise TsrError(f"{paths.data()}: {complaint(error)}") from error
-        _open_empty(db, named.group(1))
-    except duckdb.Error as error:
-        raise TsrError(f"{paths.data()}: {complaint(error)}") from error
+def _files(folder: Path) -> Iterator[Path]:
+    """Yield what is called a Parquet file in a folder and those in it. Raises TsrError where it cannot be read."""
 
+    def refuse(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise TsrError(f"{error.filename}: cannot be read: {error.strerror}") from error
 
-def _open_empty(db: duckdb.DuckDBPyConnection, view: str) -> None:
-    """Put an empty table in the place of a view that has no files."""
-    nothing = tables.frame(_TABLES.get(view, view), [])
-    from_path = [pl.lit(None, dtype=pl.String).alias(name) for name in _FROM_PATH.get(view, [])]
-    db.register(view, nothing.with_columns(from_path).to_arrow())
+    for place, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
+        yield from (Path(place, name) for name in sorted([*folders, *files]) if name.endswith(".parquet"))
 
 
 def _run(db: duckdb.DuckDBPyConnection, path: Path) -> None:
@@ -76,31 +70,31 @@ def ask(db: duckdb.DuckDBPyConnection, text: str, where: str) -> pl.DataFrame | 
 
     Raises TsrError naming `where` and the line, for what DuckDB refuses and for a statement that would write.
     """
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise TsrError(f"{where}: is no UTF-8 text")
+    rows, before, at = pl.DataFrame(), 0, 0
     try:
         statements = db.extract_statements(text)
         for statement in statements:
-            _refuse_writing(statement, where)
-        for statement in statements[:-1]:
-            db.execute(statement)
-        return fetch(db, statements[-1].query, {}) if statements else None
-    except duckdb.Error as error:
-        raise TsrError(f"{where}{complaint(error, where=True)}") from error
+            refuse_writing(statement, where)
+        for statement in statements:
+            at = text.index(statement.query, at)
+            before = text.count("\n", 0, at)
+            at += len(statement.query)
+            rows = interruptible(db, lambda query=statement.query: fetch(db, query, {}))  # type: ignore[misc]
+    except (duckdb.Error, pl.exceptions.PolarsError) as error:
+        raise TsrError(f"{where}{complaint(error, where=True, before=before)}") from error
+    return rows if rows.width else None
 
 
-def read_text(path: Path) -> str:
-    """Return a SQL file's text. Raises TsrError for one that is missing or no text."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise TsrError(f"{path}: not a readable SQL file: {error}") from error
-
-
-def _refuse_writing(statement: duckdb.Statement, where: str) -> None:
-    kind = statement.type.name
-    analysed = kind == "EXPLAIN" and re.match(r"\s*explain\s*\(?\s*analyze", statement.query, re.IGNORECASE)
-    secret = kind == "CREATE" and re.search(r"\bsecret\b", statement.query, re.IGNORECASE)
-    if kind not in _HARMLESS or analysed or secret:
-        raise TsrError(
-            f"{where}: a statement of kind {kind.lower()} is refused, the tables are read-only; "
-            "write results with --format and --out"
-        )
+def interruptible(db: duckdb.DuckDBPyConnection, work: Callable[[], T]) -> T:
+    """Return what `work` returns; Ctrl-C ends the query that it runs, which DuckDB by itself does not always see."""
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(work)
+        try:
+            while not wait([future], timeout=0.1).done:  # a signal that comes to DuckDB's threads wakes nobody
+                pass
+            return future.result()
+        except KeyboardInterrupt:
+            db.interrupt()
+            raise

@@ -15,7 +15,7 @@ from typing import Any
 import browser_roots
 import pytest
 
-from stages import cli
+from stages import cli, tables
 from stages.browsing import figures, page, pair_page, server, store
 from stages.browsing.store import Filters
 from stages.errors import TsrError
@@ -142,8 +142,11 @@ def test_bars_stand_for_one_gap_or_for_a_range() -> None:
 
 
 def test_no_pairs_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for folder, told in [(tmp_path / "none", "no such folder"), (tmp_path, "no pairs yet")]:
-        monkeypatch.setenv("TSR_DATA", str(folder))
+    (tmp_path / "empty").mkdir()
+    asked = tables.frame("prompts", [{"prompt_id": "p", "split": "r0", "source": "s", "messages": [], "meta": ""}])
+    tables.write("prompts", asked, tmp_path / "prompts" / "r0.parquet")
+    for folder, told in [("none", "no such folder"), ("empty", "no tables yet"), ("", "no pairs yet")]:
+        monkeypatch.setenv("TSR_DATA", str(tmp_path / folder))
         with pytest.raises(TsrError, match=told):
             store.open_store()
 
@@ -179,7 +182,7 @@ def test_a_taken_port_is_one_line(imported: Path, monkeypatch: pytest.MonkeyPatc
 
 @needs_marimo
 def test_without_marimo_or_pairs_it_says_what_to_do(imported: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    assert "no pairs yet" in explore(monkeypatch, tmp_path)
+    assert "no tables yet" in explore(monkeypatch, tmp_path)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert 'pip install "tsr[explore]"' in explore(monkeypatch, imported)
 

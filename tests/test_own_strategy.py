@@ -93,3 +93,38 @@ def test_several_models_may_play_a_side(copied: Path) -> None:
     words[-1] = "M0,nobody"
     with pytest.raises(TsrError, match=r"data/generations/nobody/r0\.parquet: no such file"):
         cli.app(words, standalone_mode=False)
+
+
+def paired(name: str, strategy: str, judge: str, split: str, own: str) -> None:
+    """`tsr pair`."""
+    words = ["pair", name, "--strategy", strategy, "--judge", judge, "--split", split, "--own", own]
+    cli.app(words, standalone_mode=False)
+
+
+def test_a_model_named_twice_is_refused(copied: Path) -> None:
+    with pytest.raises(TsrError, match="own M0,M0: M0 is named twice"):
+        paired("trial", "self_rewarding", "M0", "r0", "M0,M0")
+
+
+def test_all_are_those_that_the_judge_scored(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths.scores("M0", "sr-1", "r0").unlink()
+    paired("trial", "self_rewarding", "M0", "r0", "*")
+    assert set(tables.read("pairs", paths.pairs("trial"))["chosen_model"]) == {"M0"}
+    assert "left out, for M0 did not score them: sr-1" in capsys.readouterr().err
+    with pytest.raises(TsrError, match="nobody scored nobody's responses to split r0"):
+        paired("trial", "self_rewarding", "nobody", "r0", "*")
+
+
+def test_two_judges_are_asked_for_by_name(copied: Path) -> None:
+    with pytest.raises(TsrError, match=r"cross_judge\.sql: reads second_score; expected --second JUDGE"):
+        paired("trial", "cross_judge", "M0", "r0", "M0")
+
+
+def test_a_trial_does_not_overwrite_what_the_plan_makes(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = paths.pairs("sr-1").read_bytes()
+    monkeypatch.delenv("DVC_STAGE", raising=False)
+    with pytest.raises(TsrError, match="`dvc repro` makes the pairs of that name"):
+        paired("sr-1", "margin", "M0", "r0", "M0")
+    assert paths.pairs("sr-1").read_bytes() == before
+    monkeypatch.setenv("DVC_STAGE", "pair@sr-1")
+    paired("sr-1", "margin", "M0", "r0", "M0")

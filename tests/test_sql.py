@@ -132,6 +132,18 @@ BAD = {
     ),
     "cut": ("select prompt_id, null as chosen_id, 'c' as rejected_id from prompts", "rejected_id c is no finished"),
     "itself": ("select prompt_id, 'a' as chosen_id, 'a' as rejected_id from prompts", "as chosen and as rejected"),
+    "empty": ("-- nothing", "expected one query; its statements: none"),
+    "two": ("select 1; select 2", "expected one query; its statements: select, select"),
+    "writing": (
+        "with a as (copy (select 1) to 'x.csv') select prompt_id, null as chosen_id, null as rejected_id from prompts",
+        "a statement of kind copy is refused",
+    ),
+    "repeated": (
+        "select prompt_id, null as chosen_id, null as rejected_id, null as rejected_id from prompts",
+        "gave columns prompt_id, chosen_id, rejected_id, rejected_id_1",
+    ),
+    "no id": ("select null as prompt_id, null as chosen_id, null as rejected_id from prompts", "for prompt None"),
+    "struct": ("select {'a': prompt_id} as prompt_id, null as chosen_id, null as rejected_id from prompts", "no row"),
     "unbound": ("select $nobody as prompt_id from prompts", "no value for parameter $nobody"),
 }
 
@@ -150,6 +162,19 @@ def test_a_bad_strategy_is_refused_in_one_line(kind: str, tmp_path: Path) -> Non
         make_pairs(Pair(min_gap=0.0, parameters={}), "m", str(tmp_path / "bad.sql"), prompts(["p", "q"]), given)
     assert BAD[kind][1] in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_a_strategy_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "bad.sql").write_bytes(b"select '\xff'")
+    with pytest.raises(TsrError, match=r"bad\.sql: not a readable SQL file"):
+        make_pairs(Pair(min_gap=0.0, parameters={}), "m", str(tmp_path / "bad.sql"), prompts(["p"]), candidates([]))
+
+
+def test_what_stands_in_a_string_is_neither_parameter_nor_comment(tmp_path: Path) -> None:
+    text = "select prompt_id, null as chosen_id, null as rejected_id from prompts where '-- $5' <> $strategy"
+    (tmp_path / "fine.sql").write_text(text)
+    fine = str(tmp_path / "fine.sql")
+    assert make_pairs(Pair(min_gap=0.0, parameters={}), "m", fine, prompts(["p"]), candidates([]))[1].height == 1
 
 
 @pytest.mark.parametrize("name", ["no_such", "../pairs", "/etc/passwd"])

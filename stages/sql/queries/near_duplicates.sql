@@ -13,23 +13,34 @@ with worded as (
     where finish_reason <> 'error'
 ),
 
+-- Two texts have no more words in common than the shorter one has, so their lengths rule out most couples.
 couples as (
     select
         a.split,
         a.prompt_id,
-        a.model                 as model,
-        b.model                 as other_model,
+        a.model                                     as model,
+        b.model                                     as other_model,
         a.generation_id,
-        b.generation_id         as other_id,
-        a.response = b.response as identical,
-        case
-            when a.response = b.response then 1.0
-            else len(list_intersect(a.words, b.words))
-                / nullif(len(a.words) + len(b.words) - len(list_intersect(a.words, b.words)), 0)
-        end                     as overlap
+        b.generation_id                             as other_id,
+        a.response = b.response                     as identical,
+        len(a.words) + len(b.words)                 as words,
+        len(list_intersect(a.words, b.words))       as common
     from worded as a
     join worded as b
-        on a.split = b.split and a.prompt_id = b.prompt_id and a.generation_id < b.generation_id
+        on a.split = b.split
+        and a.prompt_id = b.prompt_id
+        and a.generation_id < b.generation_id
+        and (
+            a.response = b.response
+            or least(len(a.words), len(b.words)) / greatest(len(a.words), len(b.words)) >= $least_overlap
+        )
+),
+
+weighed as (
+    select
+        *,
+        case when identical then 1.0 else common / nullif(words - common, 0) end as overlap
+    from couples
 )
 
 select
@@ -41,7 +52,7 @@ select
     other_id,
     identical,
     round(overlap, 3) as overlap
-from couples
-where couples.overlap >= $least_overlap
-order by couples.overlap desc, generation_id, other_id
+from weighed
+where weighed.overlap >= $least_overlap
+order by weighed.overlap desc, generation_id, other_id
 limit $top

@@ -1,38 +1,110 @@
--- Views over the files of a dataset, one a table. `tsr sql` opens them; without tsr: `duckdb -init stages/sql/views/all.sql`.
--- `set variable data = 'data/imported/NAME'` before that looks into another dataset.
+-- Views over the files of a dataset, one a table; a table without files is empty. `tsr sql` opens them; without tsr:
+-- `duckdb -init stages/sql/views/all.sql`. `set variable data = 'data/imported/NAME'`, and then
+-- `.read stages/sql/views/all.sql`, look into another dataset, to which the plan of the project says nothing.
 set variable data = coalesce(getvariable('data'), 'data');
-set variable plan = coalesce(getvariable('plan'), 'stages/plan.yaml');
+set variable plan = (
+    select if(getvariable('data') = 'data' and count(*) > 0, 'stages/plan.yaml', '/dev/null')
+    from glob('stages/plan.yaml')
+);
+set variable found = (
+    select list(distinct name)
+    from (
+        select 'prompts' as name from glob(getvariable('data') || '/prompts/*.parquet')
+        union all
+        select 'generations' as name from glob(getvariable('data') || '/generations/*/*.parquet')
+        union all
+        select 'judgments' as name from glob(getvariable('data') || '/judgments/*/*/*.parquet')
+        union all
+        select 'scores' as name from glob(getvariable('data') || '/scores/*/*/*.parquet')
+        union all
+        select 'pairs' as name from glob(getvariable('data') || '/pairs/*.parquet')
+        union all
+        select 'dropped' as name from glob(getvariable('data') || '/dropped/*.parquet')
+        union all
+        select 'measures' as name from glob(getvariable('data') || '/measures/*.parquet')
+    )
+);
+
+-- What stands in the place of a table without files: the columns of its contract, and those from the files' names.
+create schema if not exists nothing;
+create or replace table nothing.prompts (
+    prompt_id varchar, split varchar, source varchar, messages struct(role varchar, content varchar)[],
+    reference varchar, meta varchar
+);
+create or replace table nothing.generations (
+    generation_id varchar, model varchar, model_hash varchar, prompt_id varchar, sample_id bigint,
+    seed bigint, response varchar, finish_reason varchar, status varchar, error varchar, prompt_tokens bigint,
+    response_tokens bigint, logprob_sum double, backend varchar, split varchar
+);
+create or replace table nothing.judgments (
+    generation_id varchar, judge varchar, judge_hash varchar, rubric_hash varchar, way varchar,
+    vote_id bigint, seed bigint, raw varchar, digit_logprobs struct(score double, logprob double)[],
+    given_score double, finish_reason varchar, status varchar, error varchar, prompt_tokens bigint,
+    response_tokens bigint, backend varchar, model varchar, split varchar
+);
+create or replace table nothing.scores (
+    generation_id varchar, model varchar, judge varchar, n_votes bigint, n_parsed bigint, score double,
+    score_std double, parse_status varchar, split varchar
+);
+create or replace table nothing.pairs (
+    pair_id varchar, model varchar, strategy varchar, prompt_id varchar,
+    prompt struct(role varchar, content varchar)[], chosen struct(role varchar, content varchar)[],
+    rejected struct(role varchar, content varchar)[], chosen_id varchar, rejected_id varchar,
+    chosen_model varchar, rejected_model varchar, chosen_score double, rejected_score double, gap double,
+    length_delta bigint
+);
+create or replace table nothing.dropped (
+    prompt_id varchar, model varchar, strategy varchar, reason varchar
+);
+create or replace table nothing.measures (
+    pair_id varchar, model varchar, chosen_truth double, rejected_truth double, cosine double,
+    cosine_centred double, feature_distance double, gradient_distance double, margin double
+);
 
 create or replace view prompts as
-select * from read_parquet(getvariable('data') || '/prompts/*.parquet');
+from query(if(list_contains(getvariable('found'), 'prompts'), $$
+    from read_parquet(getvariable('data') || '/prompts/*.parquet', hive_partitioning = false)
+$$, 'from nothing.prompts'));
 
 create or replace view generations as
-select
-    * exclude (filename),
-    parse_filename(filename, true) as split
-from read_parquet(getvariable('data') || '/generations/*/*.parquet', filename = true);
+from query(if(list_contains(getvariable('found'), 'generations'), $$
+    select
+        * exclude (filename),
+        parse_filename(filename, true) as split
+    from read_parquet(getvariable('data') || '/generations/*/*.parquet', filename = true, hive_partitioning = false)
+$$, 'from nothing.generations'));
 
 create or replace view judgments as
-select
-    * exclude (filename),
-    parse_path(filename)[-2]       as model,
-    parse_filename(filename, true) as split
-from read_parquet(getvariable('data') || '/judgments/*/*/*.parquet', filename = true);
+from query(if(list_contains(getvariable('found'), 'judgments'), $$
+    select
+        * exclude (filename),
+        parse_path(filename)[-2]       as model,
+        parse_filename(filename, true) as split
+    from read_parquet(getvariable('data') || '/judgments/*/*/*.parquet', filename = true, hive_partitioning = false)
+$$, 'from nothing.judgments'));
 
 create or replace view scores as
-select
-    * exclude (filename),
-    parse_filename(filename, true) as split
-from read_parquet(getvariable('data') || '/scores/*/*/*.parquet', filename = true);
+from query(if(list_contains(getvariable('found'), 'scores'), $$
+    select
+        * exclude (filename),
+        parse_filename(filename, true) as split
+    from read_parquet(getvariable('data') || '/scores/*/*/*.parquet', filename = true, hive_partitioning = false)
+$$, 'from nothing.scores'));
 
 create or replace view made_pairs as
-select * from read_parquet(getvariable('data') || '/pairs/*.parquet');
+from query(if(list_contains(getvariable('found'), 'pairs'), $$
+    from read_parquet(getvariable('data') || '/pairs/*.parquet', hive_partitioning = false)
+$$, 'from nothing.pairs'));
 
 create or replace view dropped as
-select * from read_parquet(getvariable('data') || '/dropped/*.parquet');
+from query(if(list_contains(getvariable('found'), 'dropped'), $$
+    from read_parquet(getvariable('data') || '/dropped/*.parquet', hive_partitioning = false)
+$$, 'from nothing.dropped'));
 
 create or replace view measures as
-select * from read_parquet(getvariable('data') || '/measures/*.parquet');
+from query(if(list_contains(getvariable('found'), 'measures'), $$
+    from read_parquet(getvariable('data') || '/measures/*.parquet', hive_partitioning = false)
+$$, 'from nothing.measures'));
 
 -- The plan is YAML with one row a line, so that SQL can read it too.
 create or replace view plan_lines as
