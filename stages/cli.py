@@ -300,6 +300,25 @@ def export(
 
 
 @app.command()
+def tournament(
+    models: Annotated[
+        list[str] | None, typer.Argument(metavar="MODEL...", help="Model versions; none: all that have responses.")
+    ] = None,
+    judge: Annotated[str, typer.Option("--judge", help="Who judges; left out: the run's judge, or M0 for self.")] = "",
+    rubric: Annotated[
+        str, typer.Option(help="pairwise, or one that scores; left out: pairwise, but the run's own for micro.")
+    ] = "",
+    split: Annotated[str, typer.Option("--split", help="Prompt split.")] = "eval",
+    samples: Annotated[int, typer.Option(min=1, help="Samples of each prompt that play.")] = 1,
+    resamples: Annotated[int, typer.Option(min=100, help="Draws of the prompts, for the intervals.")] = 1000,
+) -> None:
+    """Let model versions play against each other on held-out prompts, and rank them."""
+    from stages.tournament import run as tool
+
+    tool.run(_params(), models or [], judge=judge, rubric=rubric, split=split, samples=samples, resamples=resamples)
+
+
+@app.command()
 def explore(
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.")] = 8718,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open a browser window.")] = True,
