@@ -319,6 +319,28 @@ def tournament(
 
 
 @app.command()
+def benchmark(
+    model: Model,
+    tasks: Annotated[str, typer.Option("--tasks", help="With commas, e.g. gsm8k,arc_challenge,truthfulqa_mc2.")] = "",
+    source: Annotated[
+        Path | None, typer.Option("--from", metavar="FOLDER", help="Local files of the data; left out: the hub.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=0, help="Only the first so many items; 0: all.")] = 0,
+    chat: Annotated[bool, typer.Option("--chat/--no-chat", help="Ask through the chat template.")] = True,
+    allow_code: Annotated[
+        bool, typer.Option("--allow-code", help="HumanEval: run code that the model writes.")
+    ] = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Requests that run side by side.")] = 8,
+    code_seconds: Annotated[float, typer.Option(min=1, help="HumanEval: time of one program.")] = 10.0,
+) -> None:
+    """Evaluate a model version on GSM8K, ARC-Challenge, TruthfulQA or HumanEval, with lm-eval."""
+    from stages.benchmark import run as tool
+
+    how = tool.How(source, limit, chat, allow_code, batch_size, code_seconds)
+    tool.run(_params().block.backends["transformers"], model, tasks, how)
+
+
+@app.command()
 def explore(
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.")] = 8718,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open a browser window.")] = True,

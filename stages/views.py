@@ -18,7 +18,7 @@ from stages.sqlrun import SQL, complaint, fetch
 VIEWS = SQL / "views"
 JOINED = ("rounds", "candidates", "pairs", "models")  # each a file of its own, over the views of files.sql
 _TABLES = {"made_pairs": "pairs"}  # view -> the table whose files it reads, where the names differ
-_FROM_PATH = {"generations": ["split"], "judgments": ["model", "split"], "scores": ["split"]}
+_FROM_PATH = {"generations": ["split"], "games": ["split"], "judgments": ["model", "split"], "scores": ["split"]}
 # What a statement may be: it reads, or it makes something in memory.
 _HARMLESS = {"SELECT", "EXPLAIN", "CREATE", "MULTI", "DROP"}
 

@@ -5,7 +5,6 @@ from drawing prompts again: games on one prompt share its responses and are not 
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,14 +83,15 @@ def _strengths(counts: Counts, weights: Floats) -> Floats:
 
 def _expected(counts: Counts, strengths: Floats) -> Floats:
     """Return each pair's expected share of points for `one`, for each row of strengths."""
-    ahead: Any = strengths[:, counts.one] - strengths[:, counts.other]
-    return 1 / (1 + np.exp(-ahead))  # type: ignore[no-any-return]
+    chance: Floats = 1 / (1 + np.exp(strengths[:, counts.other] - strengths[:, counts.one]))
+    return chance
 
 
 def _shares(counts: Counts, weights: Floats) -> Floats:
     """Return each pair's share of points for `one`, for each row of prompts' weights; NaN where a draw has no game."""
     with np.errstate(invalid="ignore"):
-        return (weights @ counts.points) / (weights @ counts.games)  # type: ignore[no-any-return]
+        shares: Floats = (weights @ counts.points) / (weights @ counts.games)
+    return shares
 
 
 def _misfit(players: int, misses: Floats, drawn: Floats, spread: Floats) -> float | None:
@@ -103,4 +103,5 @@ def _misfit(players: int, misses: Floats, drawn: Floats, spread: Floats) -> floa
     if len(misses) < players or not np.isfinite(drawn).all() or not (spread > 0).all():
         return None  # as many strengths as pairs explain anything; a pair that never varies has no scale
     far = ((misses / spread) ** 2).sum()
-    return float((((drawn - misses) / spread) ** 2).sum(axis=1).__ge__(far).mean())
+    strayed = (((drawn - misses) / spread) ** 2).sum(axis=1)
+    return float((strayed >= far).mean())

@@ -73,7 +73,9 @@ def _counts(players: list[str], meetings: pl.DataFrame) -> Counts:
     wanted = {tuple(sorted((a, b))) for a in players for b in players if a != b}
     if apart := sorted(wanted - met):
         more = f"; {len(apart)} pairs of models are like that" if len(apart) > 1 else ""
-        raise TsrError(f"tournament: {' and '.join(apart[0])} have no meeting that counts{more}; see the games' reasons")
+        raise TsrError(
+            f"tournament: {' and '.join(apart[0])} have no meeting that counts{more}; see the games' reasons"
+        )
     one, other = (np.array([place[pair[side]] for pair in pairs], dtype=np.int64) for side in (0, 1))
     return Counts(len(players), one, other, points, games)
 

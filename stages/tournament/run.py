@@ -134,7 +134,11 @@ def _summary(told: dict[str, Any]) -> str:
     lost = {**told["without_verdict"], **told["unplayed"]}
     lines = [
         f"verdicts: {', '.join(f'{way} {count}' for way, count in told['verdicts'].items())}; "
-        + (f"without one: {', '.join(f'{why} {count}' for why, count in sorted(lost.items()))}" if lost else "all count")
+        + (
+            f"without one: {', '.join(f'{why} {count}' for why, count in sorted(lost.items()))}"
+            if lost
+            else "all count"
+        )
     ]
     worst = fit["worst"]
     lines.append(
