@@ -30,6 +30,12 @@ Anchor = Annotated[str, typer.Option(help="Who answers as the past; left out: th
 Future = Annotated[str, typer.Option(help="Who answers as the future; left out: the same as own.")]
 Second = Annotated[str, typer.Option(help="A judge whose scores stand beside; left out: none but the judge's.")]
 Format = Annotated[str, typer.Option("--format", help="table, csv, json (one object a line) or parquet.")]
+Prompts = Annotated[
+    Path | None, typer.Option("--prompts", metavar="FILE", help="The published judge prompts; left out: own ones.")
+]
+Limit = Annotated[int, typer.Option("--limit", min=0, help="Only the first so many questions; 0: all.")]
+AnswerTokens = Annotated[int, typer.Option(min=1, help="Length of an answer.")]
+JudgeTokens = Annotated[int, typer.Option(min=1, help="Length of a judge's reply.")]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="File to write, instead of the screen.")]
 
 
@@ -338,6 +344,46 @@ def benchmark(
 
     how = tool.How(source, limit, chat, allow_code, batch_size, code_seconds)
     tool.run(_params().block.backends["transformers"], model, tasks, how)
+
+
+@app.command("arena-hard")
+def arena_hard(
+    model: Model,
+    judge: Annotated[str, typer.Option("--judge", help="Who judges: a folder in data/models.")],
+    questions: Annotated[Path, typer.Option("--questions", metavar="FILE", help="The published question.jsonl.")],
+    baseline: Annotated[
+        str, typer.Option("--baseline", help="A published file of answers, .jsonl; or a model version.")
+    ],
+    prompts: Prompts = None,
+    limit: Limit = 0,
+    answer_tokens: AnswerTokens = 4096,
+    judge_tokens: JudgeTokens = 4096,
+) -> None:
+    """Grade a model version on Arena-Hard: its answers against a baseline's, by a judge."""
+    from stages.chat_bench import arena_hard as tool
+
+    sizes = {"limit": limit, "answer_tokens": answer_tokens, "judge_tokens": judge_tokens}
+    tool.run(_params(), model, judge=judge, questions=questions, baseline=baseline, prompts=prompts, **sizes)
+
+
+@app.command("mt-bench")
+def mt_bench(
+    model: Model,
+    judge: Annotated[str, typer.Option("--judge", help="Who judges: a folder in data/models.")],
+    questions: Annotated[Path, typer.Option("--questions", metavar="FILE", help="The published question.jsonl.")],
+    references: Annotated[
+        Path | None, typer.Option("--references", metavar="FILE", help="The published reference answers.")
+    ] = None,
+    prompts: Prompts = None,
+    limit: Limit = 0,
+    answer_tokens: AnswerTokens = 1024,
+    judge_tokens: JudgeTokens = 2048,
+) -> None:
+    """Grade a model version on MT-Bench: answers to two turns, from 1 to 10 by a judge."""
+    from stages.chat_bench import mt_bench as tool
+
+    sizes = {"limit": limit, "answer_tokens": answer_tokens, "judge_tokens": judge_tokens}
+    tool.run(_params(), model, judge=judge, questions=questions, references=references, prompts=prompts, **sizes)
 
 
 @app.command()

@@ -35,8 +35,9 @@ def open_views() -> duckdb.DuckDBPyConnection:
     db.execute("set variable data = $data", {"data": str(root)})
     own = root == Path("data") and PLAN_FILE.is_file()
     db.execute("set variable plan = $plan", {"plan": str(PLAN_FILE) if own else "/dev/null"})
-    for statement in db.extract_statements((VIEWS / "files.sql").read_text()):
-        _open(db, statement)
+    for file in ("files.sql", "beside.sql"):
+        for statement in db.extract_statements((VIEWS / file).read_text()):
+            _open(db, statement)
     for name in JOINED:
         _run(db, VIEWS / f"{name}.sql")
     db.execute("set allow_persistent_secrets = false")

@@ -18,7 +18,7 @@ from stages.sqlrun import SQL, connect, run_file
 
 STRATEGIES = sorted((SQL / "strategies").glob("*.sql"))
 TYPES = tables.TYPES | {"strings": pl.List(pl.String)}
-OPENING = {"files.sql", "all.sql"}  # statements that open the files; test_views.py
+OPENING = {"files.sql", "beside.sql", "all.sql"}  # statements that open the files; test_views.py
 FILES = sorted(path for path in SQL.rglob("*.sql") if path.name not in OPENING)
 OTHERS = [path for path in FILES if path not in STRATEGIES]
 

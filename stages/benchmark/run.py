@@ -170,6 +170,9 @@ def _items(about: dict[str, str], samples: list[dict[str, Any]], notes: list[str
             "prompt_hash": sample["prompt_hash"],
             "response": _response(sample["resps"]),
             "note": None,
+            "judge": None,
+            "judge_hash": None,
+            "raw": None,
         }
         if notes is not None:
             why = notes[place]

@@ -6,12 +6,11 @@ Two ways. `pairwise`: the judge reads both responses at once, in both orders, fo
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import polars as pl
 
 from stages import tables
-from stages.asking import rubric_hash
+from stages.asking import RUBRICS, rubric_hash
 from stages.backends import Backend, Messages, Request, SamplingParams
 from stages.completing import Work, outcomes
 from stages.ids import content_id, file_sha256, seed_for
@@ -23,6 +22,7 @@ from stages.score import score
 from stages.sqlrun import SQL, connect, run_file
 
 PAIRWISE = "pairwise"  # the rubric of two responses
+ASKING = ("compare.py", "fence.py")  # files that decide what it asks
 QUERIES = SQL / "tournament"
 
 
@@ -48,7 +48,7 @@ class Hall:
         """Return the id of what the judge is asked."""
         if self.way == "scores":
             return rubric_hash(self.settings.rubric)
-        return content_id("rubric", PAIRWISE, file_sha256(Path(compare.__file__)))
+        return content_id("rubric", PAIRWISE, *(file_sha256(RUBRICS / PAIRWISE / name) for name in ASKING))
 
 
 def schedule(hall: Hall, generations: pl.DataFrame) -> pl.DataFrame:

@@ -3,8 +3,7 @@
 Which response stands first is the caller's to swap: judges lean towards a place.
 """
 
-from stages.rubrics.points.ask import _FENCES as FENCES
-from stages.rubrics.points.ask import _fenced as fenced
+from stages.rubrics.pairwise.fence import FENCES, fenced
 
 _RUBRIC = """\
 You compare what two chat assistants, A and B, responded to the last message of the same conversation, and decide \

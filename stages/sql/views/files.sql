@@ -34,15 +34,6 @@ select * from read_parquet(getvariable('data') || '/dropped/*.parquet');
 create or replace view measures as
 select * from read_parquet(getvariable('data') || '/measures/*.parquet');
 
-create or replace view games as
-select
-    * exclude (filename),
-    parse_filename(filename, true) as split
-from read_parquet(getvariable('data') || '/games/*/*.parquet', filename = true);
-
-create or replace view benchmarks as
-select * from read_parquet(getvariable('data') || '/benchmarks/*/*.parquet');
-
 -- The plan is YAML with one row a line, so that SQL can read it too.
 create or replace view plan_lines as
 select
