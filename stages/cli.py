@@ -386,6 +386,32 @@ def mt_bench(
     tool.run(_params(), model, judge=judge, questions=questions, references=references, prompts=prompts, **sizes)
 
 
+@app.command("alpaca-eval")
+def alpaca_eval(
+    model: Model,
+    split: Annotated[str, typer.Option("--split", help="Prompt split that it has answered.")],
+    reference: Annotated[
+        str, typer.Option("--reference", help="A published file of outputs, .json; or a model version.")
+    ],
+    annotator: Annotated[
+        str, typer.Option("--annotator", help="One of alpaca-eval's, or a .yaml file of its form.")
+    ] = "weighted_alpaca_eval_gpt4_turbo",
+    judge: Annotated[
+        str, typer.Option("--judge", help="A folder with endpoint.json, asked in place of the annotator's model.")
+    ] = "",
+    gamed: Annotated[
+        Path | None, typer.Option("--gamed", metavar="FILE", help="The published df_gamed.csv; left out: the hub.")
+    ] = None,
+    sample: Annotated[int, typer.Option("--sample", min=0, help="Which sample of each prompt.")] = 0,
+    limit: Limit = 0,
+) -> None:
+    """Compare a model version's responses with a reference's by AlpacaEval 2.0: win rate, length-controlled too."""
+    from stages.chat_bench import alpaca_eval as tool
+
+    how = {"annotator": annotator, "judge": judge, "gamed": gamed, "sample": sample, "limit": limit}
+    tool.run(_params(), model, split=split, reference=reference, **how)  # type: ignore[arg-type]
+
+
 @app.command()
 def explore(
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.")] = 8718,
