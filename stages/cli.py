@@ -33,6 +33,12 @@ Anchor = Annotated[str, typer.Option(help="Who answers as the past; left out: th
 Future = Annotated[str, typer.Option(help="Who answers as the future; left out: the same as own.")]
 Second = Annotated[str, typer.Option(help="A judge whose scores stand beside, for strategies that ask two.")]
 Format = Annotated[str | None, typer.Option("--format", help="table, csv, json (one object a line) or parquet.")]
+Prompts = Annotated[
+    Path | None, typer.Option("--prompts", metavar="FILE", help="The published judge prompts; left out: own ones.")
+]
+Limit = Annotated[int, typer.Option("--limit", min=0, help="Only the first so many questions; 0: all.")]
+AnswerTokens = Annotated[int, typer.Option(min=1, help="Length of an answer.")]
+JudgeTokens = Annotated[int, typer.Option(min=1, help="Length of a judge's reply.")]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="File to write, instead of the screen.")]
 Replace = Annotated[bool, typer.Option("--replace", help="Let --out put a file in the place of another.")]
 
@@ -325,6 +331,113 @@ def export(
         alpaca_eval.export(names[0], split, to, sample=sample, best=best, replace=replace)
     else:
         raise TsrError(f"export: --format {form!r}: expected hf or alpaca_eval")
+
+
+@app.command()
+def tournament(
+    models: Annotated[
+        list[str] | None, typer.Argument(metavar="MODEL...", help="Model versions; none: all that have responses.")
+    ] = None,
+    judge: Annotated[str, typer.Option("--judge", help="Who judges; left out: the run's judge, or M0 for self.")] = "",
+    rubric: Annotated[
+        str, typer.Option(help="pairwise, or one that scores; left out: pairwise, but the run's own for micro.")
+    ] = "",
+    split: Annotated[str, typer.Option("--split", help="Prompt split.")] = "eval",
+    samples: Annotated[int, typer.Option(min=1, help="Samples of each prompt that play.")] = 1,
+    resamples: Annotated[int, typer.Option(min=100, help="Draws of the prompts, for the intervals.")] = 1000,
+) -> None:
+    """Let model versions play against each other on held-out prompts, and rank them."""
+    from stages.tournament import run as tool
+
+    tool.run(_params(), models or [], judge=judge, rubric=rubric, split=split, samples=samples, resamples=resamples)
+
+
+@app.command()
+def benchmark(
+    model: Model,
+    tasks: Annotated[str, typer.Option("--tasks", help="With commas, e.g. gsm8k,arc_challenge,truthfulqa_mc2.")] = "",
+    source: Annotated[
+        Path | None, typer.Option("--from", metavar="FOLDER", help="Local files of the data; left out: the hub.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=0, help="Only the first so many items; 0: all.")] = 0,
+    chat: Annotated[bool, typer.Option("--chat/--no-chat", help="Ask through the chat template.")] = True,
+    allow_code: Annotated[
+        bool, typer.Option("--allow-code", help="HumanEval: run code that the model writes.")
+    ] = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Requests that run side by side.")] = 8,
+    code_seconds: Annotated[float, typer.Option(min=1, help="HumanEval: time of one program.")] = 10.0,
+) -> None:
+    """Evaluate a model version on GSM8K, ARC-Challenge, TruthfulQA or HumanEval, with lm-eval."""
+    from stages.benchmark import run as tool
+
+    how = tool.How(source, limit, chat, allow_code, batch_size, code_seconds)
+    tool.run(_params().block.backends["transformers"], model, tasks, how)
+
+
+@app.command("arena-hard")
+def arena_hard(
+    model: Model,
+    judge: Annotated[str, typer.Option("--judge", help="Who judges: a folder in data/models.")],
+    questions: Annotated[Path, typer.Option("--questions", metavar="FILE", help="The published question.jsonl.")],
+    baseline: Annotated[
+        str, typer.Option("--baseline", help="A published file of answers, .jsonl; or a model version.")
+    ],
+    prompts: Prompts = None,
+    limit: Limit = 0,
+    answer_tokens: AnswerTokens = 4096,
+    judge_tokens: JudgeTokens = 4096,
+) -> None:
+    """Grade a model version on Arena-Hard: its answers against a baseline's, by a judge."""
+    from stages.chat_bench import arena_hard as tool
+
+    sizes = {"limit": limit, "answer_tokens": answer_tokens, "judge_tokens": judge_tokens}
+    tool.run(_params(), model, judge=judge, questions=questions, baseline=baseline, prompts=prompts, **sizes)
+
+
+@app.command("mt-bench")
+def mt_bench(
+    model: Model,
+    judge: Annotated[str, typer.Option("--judge", help="Who judges: a folder in data/models.")],
+    questions: Annotated[Path, typer.Option("--questions", metavar="FILE", help="The published question.jsonl.")],
+    references: Annotated[
+        Path | None, typer.Option("--references", metavar="FILE", help="The published reference answers.")
+    ] = None,
+    prompts: Prompts = None,
+    limit: Limit = 0,
+    answer_tokens: AnswerTokens = 1024,
+    judge_tokens: JudgeTokens = 2048,
+) -> None:
+    """Grade a model version on MT-Bench: answers to two turns, from 1 to 10 by a judge."""
+    from stages.chat_bench import mt_bench as tool
+
+    sizes = {"limit": limit, "answer_tokens": answer_tokens, "judge_tokens": judge_tokens}
+    tool.run(_params(), model, judge=judge, questions=questions, references=references, prompts=prompts, **sizes)
+
+
+@app.command("alpaca-eval")
+def alpaca_eval(
+    model: Model,
+    split: Annotated[str, typer.Option("--split", help="Prompt split that it has answered.")],
+    reference: Annotated[
+        str, typer.Option("--reference", help="A published file of outputs, .json; or a model version.")
+    ],
+    annotator: Annotated[
+        str, typer.Option("--annotator", help="One of alpaca-eval's, or a .yaml file of its form.")
+    ] = "weighted_alpaca_eval_gpt4_turbo",
+    judge: Annotated[
+        str, typer.Option("--judge", help="A folder with endpoint.json, asked in place of the annotator's model.")
+    ] = "",
+    gamed: Annotated[
+        Path | None, typer.Option("--gamed", metavar="FILE", help="The published df_gamed.csv; left out: the hub.")
+    ] = None,
+    sample: Annotated[int, typer.Option("--sample", min=0, help="Which sample of each prompt.")] = 0,
+    limit: Limit = 0,
+) -> None:
+    """Compare a model version's responses with a reference's by AlpacaEval 2.0: win rate, length-controlled too."""
+    from stages.chat_bench import alpaca_eval as tool
+
+    how = {"annotator": annotator, "judge": judge, "gamed": gamed, "sample": sample, "limit": limit}
+    tool.run(_params(), model, split=split, reference=reference, **how)  # type: ignore[arg-type]
 
 
 @app.command()

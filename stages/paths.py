@@ -102,6 +102,16 @@ def evaluation_json(name: str) -> Path:
     return data() / "evaluations" / f"{checked(name)}.json"
 
 
+def games(judge: str, split: str) -> Path:
+    """Return the path of one judge's verdicts on the responses of several model versions to one split."""
+    return data() / "games" / checked(judge) / f"{checked(split)}.parquet"
+
+
+def benchmark(name: str, task: str) -> Path:
+    """Return the path of one model version's items of one public benchmark."""
+    return data() / "benchmarks" / checked(name) / f"{checked(task)}.parquet"
+
+
 def training_csv(name: str) -> Path:
     """Return the path of one training's curves; those on imported pairs lie beside the pairs."""
     home = REPORTS if data() == Path("data") else data()

@@ -20,7 +20,7 @@ from stages.sqlrun import SQL, complaint, fetch, refuse_writing
 
 VIEWS = SQL / "views"
 PARTS = ("files", "rounds", "candidates", "pairs", "models")  # each a file, over the views of files.sql
-TABLES = ("prompts", "generations", "judgments", "scores", "pairs", "dropped", "measures")
+TABLES = ("prompts", "generations", "judgments", "scores", "pairs", "dropped", "measures", "games", "benchmarks")
 T = TypeVar("T")
 
 

@@ -22,6 +22,10 @@ set variable found = (
         select 'dropped' as name from glob(getvariable('data') || '/dropped/*.parquet')
         union all
         select 'measures' as name from glob(getvariable('data') || '/measures/*.parquet')
+        union all
+        select 'games' as name from glob(getvariable('data') || '/games/*/*.parquet')
+        union all
+        select 'benchmarks' as name from glob(getvariable('data') || '/benchmarks/*/*.parquet')
     )
 );
 
@@ -59,6 +63,17 @@ create or replace table nothing.dropped (
 create or replace table nothing.measures (
     pair_id varchar, model varchar, chosen_truth double, rejected_truth double, cosine double,
     cosine_centred double, feature_distance double, gradient_distance double, margin double
+);
+create or replace table nothing.games (
+    game_id varchar, prompt_id varchar, sample_id bigint, first_model varchar, second_model varchar, first_id
+    varchar, second_id varchar, judge varchar, judge_hash varchar, rubric varchar, rubric_hash varchar, way
+    varchar, seed bigint, raw varchar, first_score double, second_score double, verdict varchar, reason
+    varchar, error varchar, prompt_tokens bigint, response_tokens bigint, split varchar
+);
+create or replace table nothing.benchmarks (
+    model varchar, model_hash varchar, task varchar, task_version varchar, item bigint, item_hash varchar,
+    prompt_hash varchar, response varchar, filter varchar, metric varchar, value double, judge varchar,
+    judge_hash varchar, raw varchar, note varchar
 );
 
 create or replace view prompts as
@@ -105,6 +120,20 @@ create or replace view measures as
 from query(if(list_contains(getvariable('found'), 'measures'), $$
     from read_parquet(getvariable('data') || '/measures/*.parquet', hive_partitioning = false)
 $$, 'from nothing.measures'));
+
+-- Made beside the default run, by `tsr tournament`, `tsr benchmark` and their like.
+create or replace view games as
+from query(if(list_contains(getvariable('found'), 'games'), $$
+    select
+        * exclude (filename),
+        parse_filename(filename, true) as split
+    from read_parquet(getvariable('data') || '/games/*/*.parquet', filename = true, hive_partitioning = false)
+$$, 'from nothing.games'));
+
+create or replace view benchmarks as
+from query(if(list_contains(getvariable('found'), 'benchmarks'), $$
+    from read_parquet(getvariable('data') || '/benchmarks/*/*.parquet', hive_partitioning = false)
+$$, 'from nothing.benchmarks'));
 
 -- The plan is YAML with one row a line, so that SQL can read it too.
 create or replace view plan_lines as

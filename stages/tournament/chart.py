@@ -1,0 +1,22 @@
+"""The ranking as a picture: strengths with their intervals, the strongest on top."""
+
+import polars as pl
+
+from stages.reporting.charts import INK, MUTED, spec, svg
+
+
+def picture(table: pl.DataFrame, anchor: str) -> str:
+    """Return the SVG of a ranking table; it stands alone, so it has its namespace."""
+    import altair as alt
+
+    rows = table.select("model", "elo", "elo_low", "elo_high").to_dicts()
+    base = alt.Chart(alt.NamedData("rows")).encode(
+        y=alt.Y("model:N", title=None, sort=table["model"].to_list(), axis=alt.Axis(ticks=False, domain=False))
+    )
+    title = f"Elo points against {anchor}"
+    across = alt.X("elo:Q", title=title, axis=alt.Axis(tickCount=6))
+    bars = base.mark_rule(strokeWidth=1.5, color=MUTED).encode(x=alt.X("elo_low:Q", title=title), x2="elo_high:Q")
+    points = base.mark_point(filled=True, size=55, opacity=1, color=INK).encode(x=across)
+    chart = alt.layer(bars, points).properties(width=360, height=alt.Step(22))
+    label = f"Strength of the model versions in Elo points against {anchor}, with intervals."
+    return svg(spec(chart, rows=rows), label).replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"', 1)
