@@ -125,13 +125,6 @@ class Training(Block):
     save_dtype: Literal["float32", "bfloat16"]
     launch: str
 
-    @field_validator("launch")
-    @classmethod
-    def _launch_exists(cls, launch: str) -> str:
-        if launch and not Path(launch).is_file():
-            raise ValueError(f"no file {launch!r}; expected a configuration of accelerate, or nothing for one process")
-        return launch
-
 
 class Following(Block):
     """How a training can be followed and gone on with. No result depends on it, so no stage does."""

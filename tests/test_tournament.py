@@ -317,7 +317,7 @@ BAD = {
     "no such rubric": (
         ["M0", "sr-1"],
         {"rubric": "best"},
-        "no rubric 'best'; there are: pairwise, additive, micro, ten",
+        "no rubric 'best'; there are: pairwise, additive, ",
     ),
     "no such split": (["M0", "sr-1"], {"split": "r9"}, "prompts/r9.parquet: no such file"),
 }
