@@ -3,7 +3,7 @@
 # make test-all  the slow tests too, those with vLLM in an environment of its own
 # make install-vllm  makes .venv-vllm: the pinned dependencies with vLLM for the CPU
 # make bench   what the default run and the engines cost: writes reports/benchmarks.json and the determinism table
-# make docs    fills in the outputs of the README's queries and of docs/sharing.md
+# make docs    fills in the outputs of the queries in README and docs, and of the pages that are one session
 
 PYTHON ?= python3
 VENV ?= .venv

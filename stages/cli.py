@@ -43,15 +43,29 @@ Out = Annotated[Path | None, typer.Option("--out", "-o", help="File to write, in
 Replace = Annotated[bool, typer.Option("--replace", help="Let --out put a file in the place of another.")]
 
 
+# What works on tables that the plan does not make, as imported ones: the rest is the plan's and would mix the two.
+ANYWHERE = ("sql", "query", "show", "pair", "dpo", "export", "explore", "import")
+
+
 @app.callback()
 def _common(
+    context: typer.Context,
     data: Annotated[
         str, typer.Option("--data", metavar="FOLDER", help="Folder of the tables, e.g. data/imported/NAME.")
     ] = "",
 ) -> None:
     """Temporal Self-Rewarding as a data-centric pipeline."""
+    from stages import paths
+
     if data:
         os.environ["TSR_DATA"] = data
+    if paths.of_the_plan():
+        return
+    if context.invoked_subcommand not in ANYWHERE:
+        told = f"works on the plan's own tables in data, not on those in {paths.data()}"
+        raise TsrError(f"{context.invoked_subcommand}: {told} (--data, TSR_DATA); there: {', '.join(ANYWHERE)}")
+    if not paths.data().is_dir():
+        raise TsrError(f"{paths.data()}: no such folder; expected the tables of a dataset")
 
 
 def _params() -> "Params":
@@ -66,10 +80,19 @@ def _params() -> "Params":
     return loaded
 
 
+def _tell_invented(command: str, name: str) -> None:
+    from stages import invented
+
+    if count := invented.count(name):
+        typer.echo(f"{command}: {count} of the pairs {name} are on prompts whose text is not known; dpo refuses them")
+
+
 @app.command()
 def plan(
     check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if plan.yaml is out of date.")] = False,
-    prune: Annotated[bool, typer.Option("--prune", help="Delete the outputs that no row makes any more.")] = False,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Delete what no row of the plan makes, trial pairs too.")
+    ] = False,
 ) -> None:
     """Write stages/plan.yaml from arms, judge and rubrics in params.yaml."""
     from stages import params, plan
@@ -85,11 +108,12 @@ def plan(
     counts = f"{len(built.answers())} answers, {len(built.judges())} judgments, {len(built.learns)} trainings"
     typer.echo(f"{plan.PLAN_FILE}: {counts}")
     stale = leftovers(built.as_dict())
-    for path in stale if prune else []:
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-    if stale:
-        what = "deleted" if prune else "are still there; `tsr plan --prune` deletes them"
-        typer.echo(f"{len(stale)} outputs of rows that are no longer planned {what}, first {stale[0]}")
+    for path in stale:
+        if prune:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        typer.echo(f"{'deleted' if prune else 'in no row of the plan:'} {path}")
+    if stale and not prune:
+        typer.echo(f"`tsr plan --prune` deletes these {len(stale)}, pairs made by hand among them")
 
 
 @app.command()
@@ -176,6 +200,7 @@ def pair(
     sides = Sides(judge, split, own, anchor or own, future or own, second)
     plan.check_free(name)
     stage.run(_params().block.pair, name, strategy, sides)
+    _tell_invented("pair", name)
 
 
 @app.command()
@@ -186,9 +211,12 @@ def dpo(
 ) -> None:
     """Stage: train a model version on its pairs."""
     from stages import dpo as stage
-    from stages import launching
+    from stages import invented, launching, paths, plan
 
     loaded = _params()
+    if not paths.of_the_plan():
+        plan.check_no_model(name)
+        invented.refuse(name)
     if not launching.elsewhere(loaded.block.training):
         stage.run(loaded.seed, loaded.block, name, policy, steps)
 
@@ -310,25 +338,31 @@ def export(
     form: Annotated[str, typer.Option("--format", help="hf: Hugging Face dataset; alpaca_eval: model outputs.")] = "hf",
     extra: Annotated[str, typer.Option("--with", help="hf: also prompts,generations,judgments,scores,dropped.")] = "",
     licence: Annotated[
-        str, typer.Option("--license", help="hf: licence of the rows, as the Hub names it.")
-    ] = "unknown",
+        str, typer.Option("--license", help="hf: licence of the rows, as the Hub names it; left out: unknown.")
+    ] = "",
     split: Annotated[str, typer.Option("--split", help="alpaca_eval: prompt split, e.g. eval.")] = "",
-    sample: Annotated[int, typer.Option("--sample", min=0, help="alpaca_eval: which sample of each prompt.")] = 0,
+    sample: Annotated[
+        int | None, typer.Option("--sample", min=0, help="alpaca_eval: which sample of each prompt; left out: 0.")
+    ] = None,
     best: Annotated[str, typer.Option("--best", metavar="JUDGE", help="alpaca_eval: the best by this judge.")] = "",
     replace: Annotated[bool, typer.Option("--replace", help="Put it in the place of an earlier export.")] = False,
 ) -> None:
     """Write pairs as a Hugging Face dataset folder, or responses as AlpacaEval's model_outputs.json."""
-    from stages.exporting import alpaca_eval, hugging_face
+    from stages.exporting import alpaca_eval, card, hugging_face
 
     if form == "hf":
-        if split or best:
-            raise TsrError("export: --split and --best go with --format alpaca_eval")
+        if split or best or sample is not None:
+            raise TsrError("export: --split, --sample and --best go with --format alpaca_eval")
         listed = [table.strip() for table in extra.split(",") if table.strip()]
-        hugging_face.export(names, to, extra=listed, licence=licence, replace=replace)
+        hugging_face.export(names, to, extra=listed, licence=licence or card.UNKNOWN, replace=replace)
+        for name in names:
+            _tell_invented("export", name)
     elif form == "alpaca_eval":
-        if len(names) != 1 or not split or extra:
-            raise TsrError("export: --format alpaca_eval takes one model version and --split, and no --with")
-        alpaca_eval.export(names[0], split, to, sample=sample, best=best, replace=replace)
+        if len(names) != 1 or not split or extra or licence:
+            raise TsrError("export: --format alpaca_eval takes one model version and --split, no --with or --license")
+        if best and sample is not None:
+            raise TsrError("export: --sample or --best, expected one of them")
+        alpaca_eval.export(names[0], split, to, sample=sample or 0, best=best, replace=replace)
     else:
         raise TsrError(f"export: --format {form!r}: expected hf or alpaca_eval")
 
@@ -506,8 +540,9 @@ def main() -> None:
         print(f"tsr: {error}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
-        if error.filename is not None:
-            raise
+        if error.filename is not None:  # of a file or folder that may not be read or written, or a name too long
+            print(f"tsr: {str(error.filename)[:200]}: {error.strerror}", file=sys.stderr)
+            sys.exit(2)
         print(f"tsr: output: {error.strerror}", file=sys.stderr)
         os._exit(2)  # the output is full, and what is left of it cannot go anywhere
 

@@ -19,7 +19,7 @@ def elsewhere(settings: Training) -> bool:
     if not settings.launch or LAUNCHED in os.environ:
         return False
     if not Path(settings.launch).is_file():
-        raise TsrError(f"params.yaml: training.launch: no file {settings.launch}; expected a configuration of accelerate")
+        raise TsrError(f"params.yaml: training.launch: no file {settings.launch}; expected one for accelerate")
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", settings.launch, "-m", "stages"]
     ended = subprocess.run(  # noqa: S603 (this very program)
         [*command, *sys.argv[1:]], check=False, env=os.environ | {LAUNCHED: "1"}

@@ -6,7 +6,6 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     ConfigDict,
     Field,
@@ -24,7 +23,7 @@ from stages.errors import TsrError
 from stages.paths import checked
 from stages.sources import chat_data, micro_prompts
 from stages.strategies import found
-from stages.yamlfile import UniqueKeys
+from stages.yamlfile import read_yaml
 
 PARAMS_FILE = Path("params.yaml")
 PAIR_VALUES = ("model", "strategy", "min_gap", "n_roles")  # bound in every strategy
@@ -338,10 +337,7 @@ def load(path: Path = PARAMS_FILE) -> Params:
     """Read and check params.yaml. Raises TsrError naming the file, the key and what was expected."""
     if not path.is_file():
         raise TsrError(f"{path}: no such file; run tsr in the folder that holds params.yaml")
-    try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=UniqueKeys)  # noqa: S506 (a SafeLoader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise TsrError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    raw = read_yaml(path, str(path))
     if not isinstance(raw, dict):
         raise TsrError(f"{path}: expected keys seed, profile, judge, teacher, arms and a block for each profile")
     fixed = {key: raw.pop(key) for key in ("seed", "profile", "judge", "teacher", "arms") if key in raw}

@@ -12,7 +12,7 @@ ROLES = ("own", "anchor", "future")  # of the model versions that answer in a ro
 WORLD = "world"  # stands as the model of responses that no model made
 HUMAN = "human"  # stands as the judge of ratings that came with such responses
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_LONGEST = 100  # characters of a name; files that are made beside get longer ones, and 255 is the end
+LONGEST = 100  # characters of a name; files that are made beside get longer ones, and 255 is the end
 
 
 def store() -> Path:
@@ -28,6 +28,11 @@ def data() -> Path:
     return Path(os.environ.get("TSR_DATA") or "data")
 
 
+def of_the_plan() -> bool:
+    """Return whether the tables in use are those that the plan makes; only `data` is."""
+    return data() == Path("data")
+
+
 def imported(name: str) -> Path:
     """Return the folder of a dataset that came from elsewhere; it has the layout of `data`."""
     return data() / "imported" / checked(name)
@@ -37,8 +42,8 @@ def checked(name: str) -> str:
     """Return `name` if it is safe as a file name, else raise TsrError."""
     if not _NAME.fullmatch(name) or ".." in name:
         raise TsrError(f"name {name!r}: expected letters, digits, dots, dashes and underscores")
-    if len(name) > _LONGEST:
-        raise TsrError(f"name {name[:20]!r}...: has {len(name)} characters; expected at most {_LONGEST}")
+    if len(name) > LONGEST:
+        raise TsrError(f"name {name[:20]!r}...: has {len(name)} characters; expected at most {LONGEST}")
     return name
 
 
@@ -114,7 +119,7 @@ def benchmark(name: str, task: str) -> Path:
 
 def training_csv(name: str) -> Path:
     """Return the path of one training's curves; those on imported pairs lie beside the pairs."""
-    home = REPORTS if data() == Path("data") else data()
+    home = REPORTS if of_the_plan() else data()
     return home / "training" / f"{checked(name)}.csv"
 
 

@@ -226,6 +226,12 @@ def read(path: Path = PLAN_FILE) -> dict[str, Any]:
     return plan
 
 
+def check_no_model(name: str) -> None:
+    """Raise TsrError where the plan has a model version of that name: pairs from elsewhere would write over it."""
+    if name in ("base", *read()["models"]):
+        raise TsrError(f"{paths.model(name)}: is a model version of the plan; give the pairs another name")
+
+
 def _mentioned(plan: dict[str, Any]) -> Iterator[tuple[str, str | None]]:
     """Yield every place in the plan that names a model version, with the name."""
     columns = {"answers": ["model"], "judges": ["judge", "model"], "learns": ["policy", "judge", "second", *ROLES]}
@@ -245,7 +251,7 @@ def check_agrees(params: Params, path: Path = PLAN_FILE) -> dict[str, Any]:
 
 def check_free(name: str) -> None:
     """Raise TsrError for a name whose pairs are the plan's, unless DVC runs the stage that makes them."""
-    own = paths.data() == Path("data") and PLAN_FILE.is_file()
+    own = paths.of_the_plan() and PLAN_FILE.is_file()
     if own and "DVC_STAGE" not in os.environ and name in (read().get("learns") or {}):
         raise TsrError(
             f"pair {name}: `dvc repro` makes the pairs of that name, as the plan says; expected another name"

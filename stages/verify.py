@@ -4,9 +4,10 @@ Every check is a function that yields one line for each thing that is wrong.
 """
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import duckdb
 import polars as pl
 
 from stages import lockfile, models, paths, plan, tables
@@ -37,7 +38,7 @@ def run(params: Params, *, partial: bool = False) -> None:
     with progress("verify", len(checks), "tables") as advance:
         for check, row in checks:
             try:
-                wrong += check(params, row)
+                wrong += found(check, params, row)
             except TsrError as error:
                 if partial and "no such file" in str(error):
                     absent += 1
@@ -55,6 +56,15 @@ def run(params: Params, *, partial: bool = False) -> None:
         return
     agree = f"{len(checks) - absent} of {len(checks)} tables have all that they rest on and agree with it"
     print(f"verify: {here} of {all_of_them} outputs are here and match {lockfile.LOCK_FILE}; {agree}")
+
+
+def found(check: Callable[[Params, Row], Iterator[str]], params: Params, row: Row) -> list[str]:
+    """Return what a check says of a row. Raises TsrError for tables that are missing, broken or foreign."""
+    try:
+        return list(check(params, row))
+    except (pl.exceptions.PanicException, duckdb.Error) as error:  # what damaged bytes may end in
+        of = " ".join(str(value) for value in row.values() if isinstance(value, str))
+        raise TsrError(f"{of}: a table of these cannot be read: {str(error).splitlines()[0]}") from error
 
 
 def planned_outputs(planned: dict[str, Any]) -> Iterator[lockfile.Output]:

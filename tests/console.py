@@ -1,7 +1,7 @@
 """The console blocks of a page as one session: commands in order in one shell, with their output.
 
 `python tests/console.py docs/sharing.md` fills in the outputs. A page that names `$TSR_REAL_DATA`, the folder of real
-data, runs in a checkout without tables; any other one on a copy of this checkout's. A ```yaml, ```python or ```sql
+data, runs in a checkout without tables; any other one on a small run, made for it. A ```yaml, ```python or ```sql
 block whose first line is a comment with a file's name is that file.
 """
 
@@ -20,6 +20,7 @@ BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)
 COMMAND = re.compile(r"^\$ ((?:.*\\\n)*.*)$", re.MULTILINE)  # with the lines that end in a backslash
 NAMED = re.compile(r"```(?:yaml|python|sql)\n(?:#|--) (\S+\.\w+)\n(.*?)```", re.DOTALL)
 REAL = Path(os.environ.get("TSR_REAL_DATA", ROOT / "../shared/data"))
+WIDTH = "120"  # of what is as wide as the screen, whatever screen this runs on
 MARK = "\x1e"
 PROGRESS = re.compile(r"^[\w :-]+: \d+/\d+ \w+[ ,].*\n", re.MULTILINE)
 GIT = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_COUNT": "2"}
@@ -41,7 +42,7 @@ def session(typed: list[str], home: Path, start: str = ".", **env: str) -> list[
     told = subprocess.run(
         ["bash", "-c", script],
         cwd=home / start,
-        env=os.environ | GIT | {"HOME": str(home), "PYTHONPATH": ".", "OMP_NUM_THREADS": "1"} | env,
+        env=os.environ | GIT | {"HOME": str(home), "PYTHONPATH": ".", "OMP_NUM_THREADS": "1", "COLUMNS": WIDTH} | env,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -123,14 +124,26 @@ def filled(page: Path, home: Path, finished: Path) -> str:
     return BLOCK.sub(block, page.read_text())
 
 
-def main(page: Path, finished: Path) -> None:
-    """Fill in a page, unless it needs real data and there is none."""
-    if "$TSR_REAL_DATA" in page.read_text() and not REAL.is_dir():
+def small_run(folder: Path) -> Path:
+    """Make the small run that the tests share too; return its folder."""
+    from tiny_project import Project
+
+    made = Project(folder)
+    made.run("dvc", "repro", "-q")
+    made.commit()
+    return folder
+
+
+def main(page: Path) -> None:
+    """Fill in a page, unless it needs real data and there is none; one that needs none is of a small run, made here."""
+    real = "$TSR_REAL_DATA" in page.read_text()
+    if real and not REAL.is_dir():
         print(f"{page}: left alone, for there is no folder of real data; TSR_REAL_DATA names one")
         return
-    with tempfile.TemporaryDirectory() as folder:
-        page.write_text(filled(page, Path(folder), finished))
+    with tempfile.TemporaryDirectory() as home, tempfile.TemporaryDirectory() as folder:
+        finished = ROOT if real else small_run(Path(folder))
+        page.write_text(filled(page, Path(home), finished))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else ROOT)
+    main(Path(sys.argv[1]))

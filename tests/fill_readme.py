@@ -1,11 +1,15 @@
 """`make docs`: run the queries of README.md and the docs on the tables under data/; write their output below them."""
 
+import os
 import re
 import subprocess
 from pathlib import Path
 
+from console import WIDTH
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "docs" / "exploring.md"]
+ENV = os.environ | {"COLUMNS": WIDTH}
 BLOCK = re.compile(r"```console\n\$ ((?:duckdb|tsr query|tsr show|tsr sql) .*)\n(?:(?!\$ ).*\n)*?```")
 
 
@@ -13,7 +17,7 @@ def main() -> None:
     """Fill in the outputs."""
 
     def filled(match: re.Match[str]) -> str:
-        done = subprocess.run(["bash", "-c", match[1]], cwd=ROOT, check=True, capture_output=True, text=True)
+        done = subprocess.run(["bash", "-c", match[1]], cwd=ROOT, check=True, capture_output=True, text=True, env=ENV)
         return f"```console\n$ {match[1]}\n{done.stdout.rstrip()}\n```"
 
     for page in PAGES:

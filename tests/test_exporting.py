@@ -259,6 +259,12 @@ def test_bad_wishes_are_one_line_and_leave_nothing(run: Run, tmp_path: Path, kin
 WORDS = {
     "format": (["sr-1", "--format", "csv"], "expected hf or alpaca_eval"),
     "split": (["sr-1", "--split", "r0"], "go with --format alpaca_eval"),
+    "sample": (["sr-1", "--sample", "0"], "go with --format alpaca_eval"),
+    "licence": (["M0", "--format", "alpaca_eval", "--split", "r0", "--license", "mit"], "no --with or --license"),
+    "best and sample": (
+        ["M0", "--format", "alpaca_eval", "--split", "r0", "--best", "M0", "--sample", "1"],
+        "--sample or --best, expected one",
+    ),
     "no split": (["sr-1", "--format", "alpaca_eval"], "one model version and --split"),
     "two": (["sr-1", "M0", "--format", "alpaca_eval", "--split", "r0"], "one model version and --split"),
 }
@@ -289,6 +295,17 @@ def test_what_is_there_is_replaced_only_if_it_is_an_export_and_asked_for(run: Ru
         export("sr-1", to=tmp_path / "file", replace=True)
     assert files(out) == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "out"]
+
+
+@pytest.mark.parametrize("words", [["sr-1"], ["M0", "--format", "alpaca_eval", "--split", "r0"]])
+@pytest.mark.parametrize("place", ["data/out", "data/imported/it", "link/out"])
+def test_an_export_among_the_tables_is_refused(run: Run, tmp_path: Path, words: list[str], place: str) -> None:
+    Path("link").symlink_to("data")
+    try:
+        with pytest.raises(TsrError, match=f"--to {place}: lies in data, whose tables are read-only"):
+            tsr("export", *words, "--to", place)
+    finally:
+        Path("link").unlink()
 
 
 def test_a_failure_on_the_way_leaves_what_was_there(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

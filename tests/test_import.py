@@ -17,7 +17,7 @@ from console import REAL, filled
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stages import paths, tables
+from stages import cli, paths, tables
 from stages.errors import TsrError
 from stages.ids import file_sha256, prompt_id
 from stages.importing import mapping as mappings
@@ -172,11 +172,21 @@ def test_special_tokens_are_taken_off_the_end_and_told() -> None:
     got = table("generations").sort("sample_id").select("response", "finish_reason").rows()
     ends = ["stop", "stop", "length", "length", "stop", "length"]
     assert got == list(zip(["a", "b", "c </s> c", "d", "", "e <|x|> e"], ends, strict=True))
-    assert {k: dirt(told)[k] for k in ("end_marks", "empty", "special_left")} == {
-        "end_marks": 3,
-        "empty": 1,
-        "special_left": 1,
-    }
+    assert dirt(told) == {"end_marks": 3, "empty": 1, "special_left": 2}
+
+
+TOKENS = ["<|im_end|>", "<|end of text|>", "<s>", "</s>", "[INST]", "[/INST]", "<pad>", "<eos>", "<bos>", "<unk>"]
+
+
+@pytest.mark.parametrize("token", [*TOKENS, "<start_of_turn>"])
+def test_special_tokens_are_told_of_prompts_responses_and_replies(token: str) -> None:
+    told = brought(
+        jsonl([row(f"a {token}?"), row(f"a {token}?", "B", r=token), row(r=token, why=f"{token} 3"), row("How?")])
+    )
+    where = {one["where"]: one["count"] for one in told["dirt"] if one["kind"] == "special_left"}
+    assert where == {"prompts": 1, "responses.0": 2, "judgments.0.raw": 1}
+    harmless = ["a <b> c", "x <| y", "|> z", "[INSTALL]", "<span>", "a<|\n|>b", "p < s > q"]
+    assert "special_left" not in dirt(brought(jsonl([row(text, r=text, why=text) for text in harmless])))
 
 
 SCORES: dict[str, tuple[Any, float | None, str | None]] = {
@@ -345,13 +355,14 @@ def annotation(q: str, preference: Any, model: str = "mine") -> dict[str, Any]:
 
 def test_alpaca_eval_annotations_score_both_sides_of_a_preference() -> None:
     rows = [
-        annotation(q, p) for q, p in (("a", 1.0), ("b", 2), ("c", 1.25), ("d", 0), ("e", None), ("f", 1.5), ("g", 7))
+        annotation(q, p)
+        for q, p in (("a", 1.0), ("b", 2), ("c", 1.25), ("d", 0), ("e", None), ("f", 1.5), ("g", 7), ("h", 0.0))
     ]
     Path("annotations.json").write_text(json.dumps(rows))
     told = brought("annotations.json", "alpaca_eval_annotations")
     said = table("generations").join(table("scores").select("generation_id", "score"), on="generation_id")
     wide = said.with_columns(q=pl.col("response").str.slice(-1)).pivot("model", index="q", values="score").sort("q")
-    base, mine = [1.0, 0.0, 0.75, 0.5, None, 0.5, None], [0.0, 1.0, 0.25, 0.5, None, 0.5, None]
+    base, mine = [1.0, 0.0, 0.75, 0.5, None, 0.5, None, 0.5], [0.0, 1.0, 0.25, 0.5, None, 0.5, None, 0.5]
     assert (wide["base"].to_list(), wide["mine"].to_list()) == (base, mine)
     assert (dirt(told)["no_score"], dirt(told)["score_out_of_range"]) == (2, 2)
 
@@ -427,6 +438,40 @@ def test_arena_hard_has_two_games_a_question() -> None:
     ]
 
 
+@pytest.fixture
+def unasked() -> None:
+    """Three models' answers to a question that no row gives, and to one that is there, under the plan's params."""
+    shutil.copyfile(ROOT / "params.yaml", "params.yaml")
+    Path("stages").mkdir()
+    shutil.copyfile(ROOT / "stages/plan.yaml", "stages/plan.yaml")
+    parts = {"rows": {"files": "rows.jsonl"}, "asked": {"files": "asked.jsonl"}}
+    mapping = changed(
+        parts=parts,
+        prompts={"part": "asked", "without_text": "name_by_key"},
+        responses={"part": "rows", "key": "q"},
+        judgments={"part": "rows", "key": "q"},
+    )
+    rows = [row(q, m, r=f"{m} {q}", score=score) for q in ("here", "gone") for m, score in (("A", 1), ("B", 5))]
+    brought([jsonl(rows), jsonl([row("here")], "asked.jsonl")], mapping)
+
+
+def test_pairs_on_prompts_without_a_text_are_told_and_never_trained_on(
+    unasked: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TSR_DATA", "data/imported/it")
+    words = ["pair", "best", "--strategy", "self_rewarding", "--judge", "J", "--split", "all", "--own", "*"]
+    cli.app(words, standalone_mode=False)
+    told = "1 of the pairs best are on prompts whose text is not known; dpo refuses them"
+    assert f"pair: {told}" in capsys.readouterr().out
+    cli.app(["export", "best", "--to", "out"], standalone_mode=False)
+    assert f"export: {told}" in capsys.readouterr().out
+    with pytest.raises(TsrError, match=r"pairs/best\.parquet: 1 pairs are on prompts whose text is not known"):
+        cli.app(["dpo", "best", "--policy", "tiny"], standalone_mode=False)
+    for name in ("M0", "sr-1", "base"):
+        with pytest.raises(TsrError, match=rf"data/models/{name}: is a model version of the plan"):
+            cli.app(["dpo", name, "--policy", "tiny"], standalone_mode=False)
+
+
 def test_arena_hard_tables_keep_answers_whose_question_is_not_there() -> None:
     jsonl([{"uid": "u1", "category": "c", "prompt": "Q"}], "question_v0.1.jsonl")
     inside = json.dumps({"index": 0, "turns": ["Inside."]})
@@ -440,6 +485,10 @@ def test_arena_hard_tables_keep_answers_whose_question_is_not_there() -> None:
     assert sorted(table("generations")["response"]) == ["Inside.", "Plain."]
     named = next(one for one in told["dirt"] if one["kind"] == "prompt_named_by_key")
     assert named["examples"] == ["arena-bench-v1 / u9"]
+    assert [json.loads(meta).get("text_not_known") for meta in table("prompts").sort("messages")["meta"]] == [
+        "true",
+        None,
+    ]
     assert dirt(told) == {"not_inside_kept": 1, "prompt_named_by_key": 1, "no_score": 1}
 
 
@@ -490,7 +539,10 @@ def bad(**sections: Any) -> Any:
 
 
 BAD: dict[str, tuple[Any, str]] = {
-    "column not there": (bad(responses={"response": "rr"}), r"responses.0.response: no column 'rr' .*: j, m, q, r, s"),
+    "column not there": (
+        bad(responses={"response": "rr"}),
+        r"responses.0.response: no column 'rr'; the rows have: j, m, q, r, s",
+    ),
     "unknown key": (bad(responses={"respnse": "r"}), "responses.0.respnse: unknown key; expected part, key, model"),
     "unknown key in a cell": (bad(prompts={"prompt": {"colum": "q"}}), "prompts.prompt.colum: unknown key; .*column"),
     "missing key": (bad(responses={"model": None}), "responses.0.model: key is missing"),
@@ -509,17 +561,24 @@ BAD: dict[str, tuple[Any, str]] = {
     "list not opened": (bad(prompts={"prompt": "a[].q"}), "'a\\[\\].q' opens lists that the rows of the part"),
     "not a mapping": (["a"], "expected the keys about, source, parts"),
     "bad reason": (bad(responses={"finish_reason": "r"}), "'So.' in 1 rows; expected stop or length"),
-    "name collides": (bad(responses={"model": {"value": "../"}}), "gives no folder name"),
+    "split": (bad(prompts={"split": {"value": "../../x"}}), r"split: name '../../x': expected .* with --split"),
+    "key is a list": ("prompts:\n  ? [a, b]\n  : c\n", "a list or mapping is the key in line 2"),
+    "keys are one": ("prompts: {values: {0: a, 0.0: b}}", "key '0.0' stands twice, again in line 1"),
+    "no date": ("about: 2001-13-45", "not valid YAML: month must be in"),
+    "half a pair": ('about: "\\ud800"', "half a surrogate pair in line 1"),
 }
 
 
 @pytest.mark.parametrize("case", BAD)
 def test_a_wrong_mapping_is_one_line_and_writes_nothing(case: str) -> None:
     mapping, told = BAD[case]
+    if isinstance(mapping, str):
+        Path("map.yaml").write_text(mapping)
+        mapping = "map.yaml"
     with pytest.raises(TsrError, match=told) as caught:
         brought(jsonl([row()]), mapping)
     assert "\n" not in str(caught.value)
-    assert "map.yaml" in str(caught.value) or case in ("bad reason", "name collides")
+    assert "map.yaml" in str(caught.value) or case in ("bad reason", "split")
     assert not Path("data/imported/it").exists()
     assert not list(Path().rglob("*.tmp"))
 
@@ -531,7 +590,7 @@ BYTES: dict[str, tuple[str, bytes, str]] = {
     "cut CSV": ("rows.csv", b'q,m\n"a', "rows.csv: line 2: not valid CSV, or cut off"),
     "ragged CSV": ("rows.csv", b"q,m\na,b,c\n", "rows.csv: line 2: 3 columns; expected 2"),
     "empty CSV": ("rows.csv", b"", "rows.csv: line 1: expected the names of the columns"),
-    "empty JSONL": ("rows.jsonl", b"", "part rows: no rows in rows.jsonl"),
+    "empty JSONL": ("rows.jsonl", b"", "rows.jsonl: no rows; expected at least one"),
     "no object": ("rows.jsonl", b"[1]\n", "rows.jsonl: line 1: expected a JSON object, got"),
     "deep": ("rows.jsonl", b"[" * 100_000, "rows.jsonl: line 1: JSON that cannot be read"),
     "unknown ending": ("rows.txt", b"x", "rows.txt: unknown ending; expected .jsonl"),
@@ -635,6 +694,63 @@ def test_a_dataset_that_is_there_stays_unless_it_is_replaced() -> None:
     assert [p.name for p in paths.imported("it").parent.iterdir()] == ["it"]
 
 
+def test_what_was_made_of_a_dataset_since_is_not_replaced() -> None:
+    brought(jsonl([row()]))
+    made = [paths.imported("it") / name for name in ("dropped/best.parquet", "pairs/best.parquet")]
+    for path in made:
+        path.parent.mkdir()
+        path.touch()
+    with pytest.raises(TsrError, match=r"data/imported/it: has 2 files that were made since, first dropped/best\.parq"):
+        brought("rows.jsonl")
+    for path in made:
+        path.unlink()
+    brought("rows.jsonl")
+
+
+def test_of_two_imports_at_once_the_second_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other one ends between this one's first look and its last rename."""
+    brought(jsonl([row()]))
+    before, other = hashes(), paths.imported("other")
+    write = tables.write
+
+    def meanwhile(*given: Any) -> None:
+        write(*given)
+        shutil.copytree(paths.imported("it"), other, dirs_exist_ok=True)
+
+    monkeypatch.setattr(tables, "write", meanwhile)
+    with pytest.raises(TsrError, match=r"data/imported/other: is there already; --replace"):
+        run("other", [jsonl([row(m="B")])], "map.yaml", "", replace=False)
+    assert {str(p.relative_to(other)): file_sha256(p) for p in sorted(other.rglob("*")) if p.is_file()} == before
+    assert sorted(p.name for p in other.parent.iterdir()) == ["it", "other"]
+
+
+def test_a_last_rename_that_fails_puts_the_old_folder_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    brought(jsonl([row()]))
+    before, rename = hashes(), Path.replace
+
+    def replace(self: Path, target: Path) -> Path:
+        if ".new." in self.name:
+            raise OSError(5, "Input/output error")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    with pytest.raises(TsrError, match=r"data/imported/it: cannot be written: Input/output error"):
+        brought(jsonl([row(m="B")]))
+    assert hashes() == before
+    assert [p.name for p in paths.imported("it").parent.iterdir()] == ["it"]
+
+
+def test_names_that_make_no_folder_name_are_named_by_their_hash() -> None:
+    told = brought(jsonl([row(m="日本"), row(m="中国"), row(m="x" * 300)]))
+    names = {one["source_name"]: one["model"] for one in told["models"]}
+    assert len(set(names.values())) == 3 and all(name.startswith("model-") for name in names.values())
+    assert dirt(told)["named_by_hash"] == 3
+    assert {p.name for p in (paths.imported("it") / "generations").iterdir()} == set(names.values())
+    again = brought(jsonl([row(m="日本", j="日本")]))
+    assert again["models"][0]["model"] == names["日本"]
+    assert again["judges"][0]["judge"].startswith("judge-")
+
+
 def test_an_import_whose_writing_fails_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     brought(jsonl([row()]))
     before = hashes()
@@ -662,6 +778,7 @@ def test_the_command_line() -> None:
     assert done.returncode == 0
     told = "data/imported/it: 1 prompts, 1 models, 1 generations, 1 judgments, 1 scores\n"
     assert done.stdout == told
+    assert f"no project; the tables are in {Path.cwd()}/data/imported/it" in done.stderr
     wrong = tsr("import", "other", "rows.jsonl", "--mapping", "alpaca")
     assert wrong.returncode == 2
     assert wrong.stderr.startswith("tsr: no mapping 'alpaca'; expected a .yaml file or one of: alpaca_eval, ")
@@ -669,6 +786,36 @@ def test_the_command_line() -> None:
     listed = tsr("import", "--list").stdout.splitlines()
     assert [line.split()[0] for line in listed] == list(mappings.ready_made())
     assert tsr("import", "it").returncode == 2
+    Path("folder.jsonl").mkdir()
+    long = "x" * 300
+    for words, says in (
+        (["--data", "nope", "import", "it", "rows.jsonl", "--mapping", "map.yaml"], "nope: no such folder"),
+        (["--data", long, "import", "it", "rows.jsonl", "--mapping", "map.yaml"], "File name too long"),
+        (["import", long, "rows.jsonl", "--mapping", "map.yaml"], "expected at most 100"),
+        (["import", "new", f"{long}.jsonl", "--mapping", "map.yaml"], "File name too long"),
+        (["import", "new", "rows.jsonl", "--mapping", f"{long}.yaml"], "File name too long"),
+        (["import", "new", "rows.jsonl", "--mapping", "folder.jsonl/m.yaml"], "cannot be read"),
+        (["import", "new", "rows.jsonl", "--mapping", "map.yaml", "--split", "a/b"], "split: name 'a/b': expected"),
+    ):
+        refused = tsr(*words)
+        assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1), refused.stderr
+        assert says in refused.stderr and refused.stderr.startswith("tsr: ")
+    assert sorted(p.name for p in Path("data/imported").iterdir()) == ["it"]
+    assert not Path("nope").exists()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read and write everything")
+def test_what_may_not_be_read_or_written_is_one_line() -> None:
+    jsonl([row()])
+    Path("data").mkdir(mode=0o500)
+    with pytest.raises(TsrError, match=r"data/imported/it: cannot be written: Permission denied"):
+        brought("rows.jsonl")
+    Path("rows.jsonl").chmod(0)
+    with pytest.raises(TsrError, match=r"rows.jsonl: cannot be read: Permission denied"):
+        brought("rows.jsonl")
+    Path("map.yaml").chmod(0)
+    with pytest.raises(TsrError, match=r"map.yaml: cannot be read: Permission denied"):
+        run("it", ["rows.jsonl"], "map.yaml", "", replace=False)
 
 
 def test_safe_names_stay_in_their_folder() -> None:

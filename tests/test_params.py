@@ -183,7 +183,15 @@ def test_a_model_that_the_plan_trains_cannot_judge_throughout(judge: str, tmp_pa
 
 @pytest.mark.parametrize(
     ("text", "told"),
-    [("a: [", "not valid YAML"), ("", "expected keys seed, profile"), ("- a\n", "expected keys seed, profile")],
+    [
+        ("a: [", "not valid YAML"),
+        ("", "expected keys seed, profile"),
+        ("- a\n", "expected keys seed, profile"),
+        ("? [a, b]\n: c\n", "a list or mapping is the key in line 1"),
+        ("seed: 2001-13-45\n", "not valid YAML: month must be in"),
+        ('profile: "\\ud800"\n', "half a surrogate pair in line 1"),
+        ("0: a\n0.0: b\n", r"key '0\.0' stands twice, again in line 2"),
+    ],
 )
 def test_what_is_no_params_file_is_refused(text: str, told: str, tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
@@ -234,6 +242,15 @@ def tsr(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """Run the installed command."""
     command = [str(Path(sys.executable).parent / "tsr"), *words]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("place", ["params.yaml/x.csv", "/proc/nothing/x.csv"])
+def test_a_file_that_cannot_be_written_is_one_line(place: str, tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").touch()
+    (tmp_path / "data").mkdir()
+    refused = tsr(tmp_path, "sql", "select 1", "--out", place)
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1), refused.stderr
+    assert refused.stderr.startswith("tsr: ") and "Traceback" not in refused.stderr
 
 
 def test_the_command_ends_with_2_and_one_line(tmp_path: Path) -> None:

@@ -1,17 +1,20 @@
 """The plan: what each arm's rounds are (docs/method.md), shared work once, and stale plans refused."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from typer.main import get_command
 
-from stages import params, plan
+from stages import cli, params, paths, plan
 from stages.errors import TsrError
 from stages.params import Arms
 
 ROOT = Path(__file__).parents[1]
 LOADED = params.load(ROOT / "params.yaml")
+COMMANDS = get_command(cli.app).commands  # type: ignore[attr-defined]
 ALL = Arms(sr=4, tsr=2, past_only=2, future_only=2)
 
 
@@ -188,6 +191,76 @@ def test_leftovers_are_what_no_row_makes(tmp_path: Path, monkeypatch: pytest.Mon
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch() if path.suffix else path.mkdir(exist_ok=True)
     assert leftovers(built) == sorted(stale)
+
+
+@pytest.fixture
+def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with an imported dataset and a training curve, as (path of a file in) the current folder."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copyfile(ROOT / "params.yaml", "params.yaml")
+    Path("stages").mkdir()
+    shutil.copyfile(ROOT / "stages/plan.yaml", "stages/plan.yaml")
+    for name in ("data/imported/it/pairs/best.parquet", "reports/training/tsr-1.csv"):
+        Path(name).parent.mkdir(parents=True)
+        Path(name).touch()
+    monkeypatch.setenv("TSR_DATA", "")
+    return Path("data/imported/it")
+
+
+OF_THE_PLAN = {
+    "plan": ["--prune"],
+    "prepare": [],
+    "base": [],
+    "sft": [],
+    "generate": ["M0", "r0"],
+    "judge": ["M0", "M0", "r0"],
+    "score": ["M0", "M0", "r0"],
+    "measure": [
+        *("sr-1", "--policy", "M0", "--judge", "M0", "--split", "r0"),
+        *("--own", "M0", "--anchor", "M0", "--future", "M0"),
+    ],
+    "evaluate": ["M0", "--judge", "M0"],
+    "report": [],
+    "verify": [],
+    "targets": [],
+    "gc": [],
+}
+
+
+def test_every_command_works_on_any_tables_or_on_those_of_the_plan() -> None:
+    assert set(COMMANDS) == {*OF_THE_PLAN, *cli.ANYWHERE}
+
+
+@pytest.mark.parametrize("given", ["option", "variable"])
+@pytest.mark.parametrize("command", OF_THE_PLAN)
+def test_what_belongs_to_the_plan_refuses_other_tables(
+    command: str, given: str, beside: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = sorted(Path().rglob("*"))
+    if given == "variable":
+        monkeypatch.setenv("TSR_DATA", str(beside))
+    option = ["--data", str(beside)] if given == "option" else []
+    with pytest.raises(
+        TsrError, match=rf"^{command}: works on the plan's own tables in data, not on those in {beside}"
+    ):
+        cli.app([*option, command, *OF_THE_PLAN[command]], standalone_mode=False)
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_prune_lists_what_it_deletes(beside: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trial = paths.pairs("trial")
+    trial.parent.mkdir()
+    trial.touch()
+    cli.app(["plan"], standalone_mode=False)
+    told = capsys.readouterr().out.splitlines()
+    assert told[1:] == [
+        f"in no row of the plan: {trial}",
+        "`tsr plan --prune` deletes these 1, pairs made by hand among them",
+    ]
+    cli.app(["plan", "--prune"], standalone_mode=False)
+    assert capsys.readouterr().out.splitlines()[1:] == [f"deleted {trial}"]
+    assert not trial.exists()
+    assert (beside / "pairs/best.parquet").exists() and Path("reports/training/tsr-1.csv").exists()
 
 
 def test_an_arm_of_ones_own_names_its_strategy_and_its_sides(tmp_path: Path) -> None:

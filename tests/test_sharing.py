@@ -1,9 +1,11 @@
 """Sharing by plain DVC, between real repositories: what travels, what is caught, what runs again."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
+import polars as pl
 import pytest
 import yaml
 from console import bucket, commands, scene, session
@@ -162,6 +164,19 @@ def test_an_imported_dataset_is_versioned_pushed_and_pulled(team: Team) -> None:
     flip(clone / chats / "generations/M0/r0.parquet")
     told = team.type("cd chats", "tsr verify --partial", ok=False)
     assert team.code == 2 and f"{chats}.dvc says" in told
+
+
+def test_the_page_s_python_reads_the_pairs_from_anywhere(team: Team) -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/sharing.md").read_text(), re.DOTALL)
+    (team.home / "paper").mkdir()
+    (team.home / "paper/page.py").write_text(block)
+    told = team.type("cd paper", "python page.py")
+    pairs = pl.read_parquet(team.home / "tsr/data/pairs/tsr-1.parquet")
+    *_, last = [line for line in told.splitlines() if line.startswith("│")]
+    assert [cell.strip() for cell in last.strip("│").split("│")] == [
+        str(pairs.height),
+        str(round(pairs["gap"].mean(), 2)),
+    ]
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from stages import paths
 from stages.errors import TsrError
 from stages.files import replacing_folder, write_text
 
@@ -19,6 +20,9 @@ def new_folder(target: Path, *, replace: bool) -> Iterator[Path]:
 
     With `replace`, an earlier export makes way; anything else never does.
     """
+    for root in (Path("data"), paths.data()):
+        if target.resolve().is_relative_to(root.resolve()):
+            raise TsrError(f"--to {target}: lies in {root}, whose tables are read-only; expected a folder elsewhere")
     if target.exists() and not target.is_dir():
         raise TsrError(f"{target}: is a file; expected a new folder")
     if target.is_dir() and any(target.iterdir()):
@@ -26,7 +30,7 @@ def new_folder(target: Path, *, replace: bool) -> Iterator[Path]:
             raise TsrError(f"{target}: is there already; name another folder, or replace it with --replace")
         if not (target / PROVENANCE).is_file():
             raise TsrError(f"{target}: no {PROVENANCE} in it, so it is no export; --replace leaves it as it is")
-    with replacing_folder(target) as beside:
+    with replacing_folder(target, replace=replace) as beside:
         yield beside
 
 

@@ -91,7 +91,7 @@ def _params(stages: list[lockfile.Ran]) -> dict[str, Any]:
 
 def plan_row(name: str) -> dict[str, Any] | None:
     """Return the plan's row of a training in this project's own tables, else None."""
-    if paths.data() != Path("data") or not plan.PLAN_FILE.is_file():
+    if not paths.of_the_plan() or not plan.PLAN_FILE.is_file():
         return None
     row: dict[str, Any] | None = plan.read()["learns"].get(name)
     return row

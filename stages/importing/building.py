@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from stages import tables
+from stages import invented, tables
 from stages.errors import TsrError
 from stages.importing import judgments as judgment_rows
 from stages.importing import prompts as prompt_rows
@@ -88,6 +88,7 @@ def _with_missing(asked: pl.DataFrame, read: pl.DataFrame, mapping: Mapping, spl
         return asked
     texts = [prompt_rows.dumped([prompt_rows.message("user", f"(no text: {readable(key)})")]) for key in missing]
     rows = {"key": missing, "conversation": texts, "split": [split or "all"] * len(missing)}
+    rows[f"meta.{invented.META}"] = ["true"] * len(missing)
     return pl.concat([asked, pl.DataFrame(rows)], how="diagonal")
 
 

@@ -9,7 +9,7 @@ from stages.importing.mapping import Judgments, Mapping
 from stages.importing.names import safe_names
 from stages.importing.numbering import numbered
 from stages.importing.responses import sample_text
-from stages.importing.texts import joined, readable, with_finish, with_score, without_marks
+from stages.importing.texts import joined, readable, special_left, with_finish, with_score, without_marks
 
 CONTENT = ["raw", "given_score", "finish_reason", "way", "rubric"]
 
@@ -35,6 +35,7 @@ def read_judgments(picked: pl.DataFrame, section: Judgments, mapping: Mapping, w
     frame = without_marks(
         frame.with_columns(pl.col("raw").fill_null("")), "raw", mapping.end_marks, f"{where}.raw", dirt
     )
+    special_left(frame, "raw", f"{where}.raw", dirt)
     frame = with_finish(frame, f"{where}.finish_reason", section.finish_reason, f"{where}.finish_reason")
     if section.score:
         frame = with_score(frame, f"{where}.score", section.score, f"{where}.score", dirt)
@@ -87,7 +88,7 @@ def find(
 
 def settle(found: pl.DataFrame, rule: str, dirt: Dirt) -> tuple[pl.DataFrame, dict[str, str]]:
     """Return `judgments` rows (with `rubric` and no hashes), and name -> safe name of the judges."""
-    names = safe_names(found["judge"], "judge")
+    names = safe_names(found["judge"], "judge", dirt)
     found = _one_opponent(found.with_columns(judge=pl.col("judge").replace_strict(names)), dirt)
     rows = numbered(found, ["generation_id", "judge", "way"], "vote", CONTENT, rule, "vote_id", "judgments", dirt)
     schema = tables.schema("judgments")

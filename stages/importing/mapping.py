@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Field, ValidationError, field_validator, m
 from stages.asking import rubrics
 from stages.block import Block
 from stages.errors import TsrError
-from stages.yamlfile import UniqueKeys
+from stages.yamlfile import read_yaml
 
 READY_MADE = Path(__file__).parent / "mappings"
 ONLY_PART = "rows"  # the name of the part of a mapping that names none
@@ -244,12 +244,7 @@ def load(mapping: str) -> tuple[Mapping, str]:
         if mapping not in ready_made():
             raise TsrError(f"no mapping {mapping!r}; expected a .yaml file or one of: {', '.join(ready_made())}")
     where = mapping
-    try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=UniqueKeys)  # noqa: S506 (a SafeLoader)
-    except OSError as error:
-        raise TsrError(f"{where}: cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise TsrError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from error
+    raw = read_yaml(path, where)
     if not isinstance(raw, dict):
         raise TsrError(f"{where}: expected the keys {', '.join(Mapping.model_fields)}")
     try:

@@ -4,8 +4,9 @@ import re
 from collections.abc import Iterable
 
 from stages.errors import TsrError
-
-LONGEST = 120  # characters; file systems take 255 bytes
+from stages.ids import content_id
+from stages.importing.dirt import Dirt
+from stages.paths import LONGEST
 
 
 def safe_name(name: str) -> str:
@@ -18,20 +19,20 @@ def safe_name(name: str) -> str:
     return re.sub(r"\.{2,}", ".", plain).lstrip("._-")
 
 
-def safe_names(names: Iterable[str], what: str) -> dict[str, str]:
-    """Return name -> safe name. Raises TsrError for one that has none, is too long, or falls together with another.
+def safe_names(names: Iterable[str], what: str, dirt: Dirt) -> dict[str, str]:
+    """Return name -> safe name; one that has none, or is too long, is `what` with its hash, and counted.
 
-    Names that differ by case alone fall together, as they do on some file systems.
+    Raises TsrError for names that fall together. Those that differ by case alone do, as on some file systems.
     """
     found: dict[str, str] = {}
     taken: dict[str, str] = {}
     for name in sorted(set(names)):
         safe = safe_name(name)
         if not safe or len(safe) > LONGEST:
-            raise TsrError(
-                f"{what} {name[:80]!r}: gives no folder name of 1 to {LONGEST} characters; map it in `values`"
-            )
+            safe = f"{what}-{content_id('name', name)}"
+            dirt.add("named_by_hash", f"{what}s")
         if (other := taken.setdefault(safe.casefold(), name)) != name:
-            raise TsrError(f"{what} {name!r} and {other!r} both give the folder name {safe!r}; map one in `values`")
+            told = f"{what} {name!r} and {other!r} both give the folder name {safe!r}"
+            raise TsrError(f"{told}; name one in its cell, as in values: {{{name!r}: {safe}-2}}")
         found[name] = safe
     return found

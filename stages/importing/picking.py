@@ -15,7 +15,7 @@ import polars as pl
 
 from stages.errors import TsrError
 from stages.importing.dirt import Dirt
-from stages.importing.mapping import Cell, Part
+from stages.importing.mapping import ONLY_PART, Cell, Part
 from stages.importing.sources import Record, column_names, records
 from stages.progress import Advance
 
@@ -87,12 +87,17 @@ def _pick(
     if not count:
         left = dirt.counts["left_out_by_where", name]
         told = f"; `where` left out {left}" if left else ""
-        raise TsrError(f"part {name}: no rows in {', '.join(path.name for path in files)}{told}")
+        raise TsrError(f"{', '.join(map(str, files))}: no rows{_in(name)}; expected at least one{told}")
     for column, times in seen.items():
         if not times and not wanted[column].cell.optional:
             which = " or ".join(repr(p) for p in wanted[column].cell.paths())
-            raise TsrError(f"{column}: no column {which} in part {name}; its rows have: {', '.join(sorted(known))}")
+            raise TsrError(f"{column}: no column {which}{_in(name)}; the rows have: {', '.join(sorted(known))}")
     return _read_on(pl.concat(pieces), wanted, dirt)
+
+
+def _in(name: str) -> str:
+    """Return a part for a message, unless its name is one that no mapping says."""
+    return "" if name == ONLY_PART else f" in part {name}"
 
 
 def _taken(name: str, part: Part, path: Path, tops: set[str], known: set[str], dirt: Dirt) -> Iterator[_Row]:

@@ -9,7 +9,7 @@ from stages.errors import TsrError
 from stages.ids import prompt_id
 from stages.importing.dirt import Dirt
 from stages.importing.mapping import Mapping, Prompts
-from stages.importing.texts import joined, readable
+from stages.importing.texts import joined, readable, special_left
 
 WHERE = "prompts"
 
@@ -152,6 +152,7 @@ def settle(read: pl.DataFrame, mapping: Mapping, dirt: Dirt) -> tuple[pl.DataFra
     dirt.add("reference_differs", WHERE, several.filter(pl.col("reference") > 1).height)
     order = ["same", "conversation", "reference", *(c for c in read.columns if c.startswith("meta.")), "key"]
     first = read.sort(order, nulls_last=True).unique("same", keep="first", maintain_order=True)
+    special_left(first, "conversation", WHERE, dirt)
     first = first.with_columns(messages=pl.Series([json.loads(text) for text in first["conversation"]]))
     first = first.with_columns(
         prompt_id=pl.Series([prompt_id(m.to_list()) for m in first["messages"]], dtype=pl.String)

@@ -12,7 +12,7 @@ from stages.importing.dirt import Dirt
 from stages.importing.mapping import Cell, Mapping, Responses
 from stages.importing.names import safe_names
 from stages.importing.numbering import numbered
-from stages.importing.texts import SPECIAL, joined, with_count, with_finish, without_marks
+from stages.importing.texts import joined, special_left, with_count, with_finish, without_marks
 
 CONTENT = ["response", "finish_reason", "prompt_tokens", "response_tokens"]
 NO_SAMPLE = "0"
@@ -44,7 +44,7 @@ def read_responses(picked: pl.DataFrame, section: Responses, mapping: Mapping, w
         dirt.add(kind, where, frame[column].null_count())
         frame = frame.drop_nulls(column)
     frame = without_marks(frame, "response", mapping.end_marks, f"{where}.response", dirt)
-    dirt.add("special_left", where, frame.filter(pl.col("response").str.contains(SPECIAL)).height)
+    special_left(frame, "response", where, dirt)
     dirt.add("empty", where, frame.filter(pl.col("response").str.strip_chars() == "").height)
     frame = with_finish(frame, f"{where}.finish_reason", section.finish_reason, f"{where}.finish_reason")
     for name in ("prompt_tokens", "response_tokens"):
@@ -105,7 +105,7 @@ def settle(read: pl.DataFrame, keys: pl.DataFrame, rule: str, dirt: Dirt) -> Ans
     read = read.drop("own_key").drop_nulls("prompt_id").join(keys.select("key", asked="prompt_id"), on="key")
     if not read.height:
         raise TsrError("responses: none has a prompt that is there; expected their keys to be those of prompts")
-    safe = safe_names(read["model"], "model")
+    safe = safe_names(read["model"], "model", dirt)
     # A key may be a whole prompt; from here on it is for messages alone.
     read = read.with_columns(pl.col("key").str.head(300), pl.col("model").replace_strict(safe))
     rows = numbered(read, ["model", "prompt_id"], "sample", CONTENT, rule, "sample_id", "responses", dirt).pipe(

@@ -1,10 +1,8 @@
 """`tsr import`: files and a mapping to the tables of `data/imported/<name>/`, all or nothing."""
 
 import json
-import os
-import shutil
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -12,16 +10,16 @@ import polars as pl
 
 from stages import paths, tables
 from stages.errors import TsrError
-from stages.files import write_text
+from stages.files import replacing_folder, write_text
 from stages.ids import file_sha256
 from stages.importing.building import Dataset, build
 from stages.importing.dirt import Dirt
 from stages.importing.mapping import Cell, Mapping, load
-from stages.importing.names import safe_name
 from stages.importing.picking import Kind, Wanted, pick
 from stages.progress import progress
 
 Files = dict[str, list[Path]]
+_WRITTEN = ("prompts", "generations", "judgments", "scores", "import.json")
 # What may stand in a cell: anything but text is dirt in these, and a score is a number.
 _TEXTS = {"prompt", "response", "raw", "reference", "system"}
 
@@ -32,21 +30,41 @@ def run(name: str, files: list[str], mapping: str, split: str, *, replace: bool)
     Raises TsrError, and leaves everything as it was, for whatever is wrong with files or mapping.
     """
     folder = paths.imported(name)
-    if folder.exists() and not replace:
-        raise TsrError(f"{folder}: is there already; --replace puts another in its place")
-    if split:
-        paths.checked(split)
+    if folder.exists():
+        _may_go(folder, replace=replace)
+    _check_split(split or "all")
     loaded, where = load(mapping)
     played = parts_of(files, loaded, where)
     dirt = Dirt()
     picked = _picked(loaded, played, where, dirt)
     rows_read = {part: rows.height for part, rows in picked.items()}
     dataset = build(loaded, picked, split, dirt)
+    for (found,) in dataset.prompts:
+        _check_split(found)
     told = summary(name, loaded, played, rows_read, dataset, dirt)
-    with replacing_folder(folder) as beside:
+    with replacing_folder(folder, replace=replace) as beside:
         _write(dataset, beside)
         write_text(json.dumps(told, indent=2, ensure_ascii=False, sort_keys=True) + "\n", beside / "import.json")
     print(as_text(folder, told))
+    if not Path("params.yaml").is_file():
+        print(f"import: no params.yaml here, so no project; the tables are in {folder.resolve()}", file=sys.stderr)
+
+
+def _may_go(folder: Path, *, replace: bool) -> None:
+    """Raise TsrError unless a dataset may be replaced; pairs made of it since name responses that would be gone."""
+    if not replace:
+        raise TsrError(f"{folder}: is there already; --replace puts another in its place")
+    files = sorted(p.relative_to(folder) for p in folder.rglob("*") if p.is_file())
+    if since := [str(path) for path in files if path.parts[0] not in _WRITTEN]:
+        told = f"{len(since)} files that were made since, first {since[0]}"
+        raise TsrError(f"{folder}: has {told}; --replace would delete them: move or delete them first")
+
+
+def _check_split(split: str) -> None:
+    try:
+        paths.checked(split)
+    except TsrError as error:
+        raise TsrError(f"split: {error}: map it in `values`, or set another with --split") from error
 
 
 def parts_of(files: list[str], mapping: Mapping, where: str) -> Files:
@@ -165,8 +183,8 @@ def _write(dataset: Dataset, root: Path) -> None:
         ):
             _check_once(table, parts)
             for key, rows in parts.items():
-                *folders, split = [safe_name(part) for part in key]
-                tables.write(table, rows, root.joinpath(table, *folders, f"{paths.checked(split)}.parquet"))
+                *folders, split = key
+                tables.write(table, rows, root.joinpath(table, *folders, f"{split}.parquet"))
             advance()
 
 
@@ -177,23 +195,3 @@ def _check_once(table: str, parts: dict[Any, pl.DataFrame]) -> None:
         ids = pl.concat([rows.select(column) for rows in parts.values()])[column]
         if twice := ids.filter(ids.is_duplicated()).to_list():
             raise TsrError(f"{table}: id {min(twice)} collides: two rows that differ have it; expected one")
-
-
-@contextmanager
-def replacing_folder(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `folder`; it becomes `folder` if the block ends well, and goes if not."""
-    beside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    before = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-    try:
-        beside.mkdir(parents=True)
-        yield beside
-        if folder.exists():
-            folder.rename(before)
-        beside.rename(folder)
-    except OSError as error:
-        raise TsrError(f"{folder}: cannot be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-        if before.exists() and not folder.exists():
-            before.rename(folder)
-        shutil.rmtree(before, ignore_errors=True)

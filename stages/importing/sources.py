@@ -22,9 +22,9 @@ def records(path: Path, columns: set[str], dirt: Dirt) -> Iterator[Record]:
     Raises TsrError naming file and line for one that is missing, cut off, or not what its ending says.
     """
     readers = {".jsonl": _jsonl, ".ndjson": _jsonl, ".json": _json, ".csv": _csv}
-    if not path.is_file():
-        raise TsrError(f"{path}: no such file")
     try:
+        if not path.is_file():
+            raise TsrError(f"{path}: no such file")
         if path.suffix == ".parquet":
             yield from _parquet(path, columns)
         elif path.suffix in readers:
@@ -32,7 +32,7 @@ def records(path: Path, columns: set[str], dirt: Dirt) -> Iterator[Record]:
         else:
             raise TsrError(f"{path}: unknown ending; expected .jsonl, .ndjson, .json, .csv or .parquet")
     except OSError as error:
-        raise TsrError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise TsrError(f"{str(path)[:200]}: cannot be read: {error.strerror or error}") from error
 
 
 def column_names(path: Path, record: Record) -> list[str]:

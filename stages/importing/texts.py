@@ -8,7 +8,8 @@ from stages.errors import TsrError
 from stages.importing.dirt import Dirt
 from stages.importing.mapping import FinishCell, ScoreCell
 
-SPECIAL = r"<\|[A-Za-z0-9_]+\|>"  # looks like a special token
+# Looks like a special token of some model's chat template.
+SPECIAL = r"<\|[^<>|\\\n]{1,60}\|>|</?s>|\[/?INST\]|<(?:pad|eos|bos|unk|start_of_turn|end_of_turn)>"
 
 
 def without_marks(frame: pl.DataFrame, column: str, marks: list[str], where: str, dirt: Dirt) -> pl.DataFrame:
@@ -22,6 +23,11 @@ def without_marks(frame: pl.DataFrame, column: str, marks: list[str], where: str
     frame = frame.with_columns(marked=pl.col(column).str.contains(pattern).fill_null(value=False))
     dirt.add("end_marks", where, int(frame["marked"].sum()))
     return frame.with_columns(pl.col(column).str.replace(pattern, ""))
+
+
+def special_left(frame: pl.DataFrame, column: str, where: str, dirt: Dirt) -> None:
+    """Count the texts of a column that hold a special token."""
+    dirt.add("special_left", where, frame.filter(pl.col(column).str.contains(SPECIAL)).height)
 
 
 def with_finish(frame: pl.DataFrame, column: str, cell: FinishCell | None, where: str) -> pl.DataFrame:

@@ -18,7 +18,7 @@ with read as (
 numbered as (
     select
         *,
-        row_number() over (partition by key) as copy,
+        row_number() over (partition by key) as nth,
         list_transform(given, lambda one: coalesce(one.role, '')) as roles,
         list_filter(given, lambda one: coalesce(trim(one.content), '') = '') as empty
     from read
@@ -27,13 +27,13 @@ numbered as (
 select
     'files' as source,
     key,
-    copy,
+    nth,
     case when system is null then given else list_concat([{'role': 'system', 'content': system}], given) end as messages,
     replies,
     reference,
     null::varchar as origin,
     case
-        when copy > 1 then 'twice'
+        when nth > 1 then 'twice'
         when len(given) = 0 or len(empty) > 0 then 'no_text'
         when not list_has_all(['system', 'user', 'assistant'], roles) then 'unknown_role'
         when system is not null and list_contains(roles, 'system') then 'two_systems'

@@ -7,21 +7,21 @@ with numbered as (
         row_number() over (
             partition by message_id
             order by place, text, role, lang, rank, parent_id, message_tree_id, deleted, review_result
-        ) as copy
+        ) as nth
     from messages
 )
 
 select
     'oasst' as source,
     message_id,
-    copy,
+    nth,
     parent_id,
     message_tree_id,
     role,
     text,
     rank,
     case
-        when copy > 1 then 'twice'
+        when nth > 1 then 'twice'
         when message_id is null or message_tree_id is null then 'no_id'
         when lang is distinct from $language then 'other_language'
         when deleted then 'deleted'

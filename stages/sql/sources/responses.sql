@@ -25,7 +25,7 @@ numbered as (
     select
         *,
         row_number() over (partition by prompt_id order by response, model, rating, said)                  as nr,
-        row_number() over (partition by prompt_id, response order by rating is null, model, rating, said)  as copy
+        row_number() over (partition by prompt_id, response order by rating is null, model, rating, said)  as nth
     from rated
 )
 
@@ -39,6 +39,6 @@ select
     rating is null and said is not null      as is_unread,
     case
         when coalesce(trim(response), '') = '' then 'no_text'
-        when copy > 1 then 'same_text'
+        when nth > 1 then 'same_text'
     end                                      as reason
 from numbered

@@ -25,20 +25,20 @@ with read as (
 numbered as (
     select
         *,
-        row_number() over (partition by key order by origin) as copy
+        row_number() over (partition by key order by origin) as nth
     from read
 )
 
 select
     'ultrafeedback' as source,
     key,
-    copy,
+    nth,
     [{'role': 'user', 'content': instruction}] as messages,
     replies,
     null::varchar as reference,
     origin,
     case
-        when copy > 1 then 'twice'
+        when nth > 1 then 'twice'
         when coalesce(trim(instruction), '') = '' then 'no_text'
         when len(replies) = 0 then 'no_responses'
     end as reason
