@@ -33,7 +33,7 @@ def take_in(base_model: str, settings: GivenBase, to: Path) -> None:
     """
     found = _local(base_model) if base_model and Path(base_model).is_dir() else _downloaded(base_model)
     check_folder(found, settings)
-    with replacing_folder(to) as beside:
+    with replacing_folder(to, replace=True) as beside:
         for pattern in _TAKEN if not settings.trust_remote_code else (*_TAKEN, "*.py"):
             for file in found.glob(pattern):
                 shutil.copyfile(file, beside / file.name)

@@ -146,7 +146,7 @@ def save(
 
     `weights` take the place of the model's own; `made_by` says how it came about, and is no part of its hash.
     """
-    with replacing_folder(folder) as beside:
+    with replacing_folder(folder, replace=True) as beside:
         model.save_pretrained(beside, state_dict=weights)
         tokenizer.save_pretrained(beside)
         if weights:  # transformers has written the dtype of the model in memory

@@ -1,6 +1,7 @@
 """params.yaml: whatever is wrong with it is one line that names the file, the key and what was expected."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from stages import cli, params
+from stages import asking, cli, params
 from stages import rubrics as rubrics_package
 from stages.errors import TsrError
 
@@ -66,7 +67,7 @@ BAD: dict[str, tuple[str, Any, str]] = {
     "not a number": ("micro.dpo.beta", float("nan"), "got nan"),
     "infinite": ("micro.dpo.learning_rate", float("inf"), "finite number, got inf"),
     "negative seed": ("seed", -1, "greater than or equal to 0, got -1"),
-    "unknown profile": ("profile", "paper", "no block 'paper'; there are: micro"),
+    "unknown profile": ("profile", "huge", "no block 'huge'; there are: "),
     "unknown rubric": ("micro.judge.rubric", "likert", "no rubric 'likert'; there are: additive, micro, ten"),
     "rubric outside": ("micro.judge.rubric", "../micro", "no rubric '../micro'; there are: additive, micro, ten"),
     "equal votes": ("micro.judge.votes", 3, "votes above 1 need a temperature above 0"),
@@ -161,6 +162,7 @@ def test_one_token_needs_a_rubric_that_names_its_tokens(tmp_path: Path, monkeypa
     folder = tmp_path / "stages_rubrics" / "wordy"
     folder.mkdir(parents=True)
     (folder / "ask.py").write_text('"""A rubric read in words."""\n\nSCORES = {}\nSCORE_AFTER = ""\n')
+    shutil.copytree(asking.RUBRICS / "additive", folder.parent / "additive")
     monkeypatch.setattr("stages.asking.RUBRICS", folder.parent)
     monkeypatch.setattr(rubrics_package, "__path__", [*rubrics_package.__path__, str(folder.parent)])
     path = tmp_path / "params.yaml"

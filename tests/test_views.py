@@ -415,7 +415,7 @@ def test_imported_votes_are_read_by_the_rubric_of_the_import(run: Path) -> None:
     votes = tables.frame(
         "judgments", [{"way": "votes", "vote_id": 0, "raw": "Score: 3", "given_score": None} | columns]
     )
-    told = {"mapping": {"judgments": [{"rubric": "points"}]}}
+    told = {"mapping": {"judgments": [{"rubric": "additive"}]}}
     Path("data/import.json").write_text(json.dumps(told))
     assert show.scored(votes.with_columns(side=pl.lit("chosen")))["score"].to_list() == [3.0]
     Path("data/import.json").write_text(json.dumps({"mapping": {"judgments": [{"rubric": "micro"}]}}))
@@ -428,7 +428,12 @@ def test_empty_tables_have_the_columns_of_their_contracts(imported: Path) -> Non
         for table in views.TABLES:
             empty = pl.DataFrame(db.sql(f"from nothing.{table}").to_arrow_table())
             assert dict(list(empty.schema.items())[: len(tables.schema(table))]) == tables.schema(table)
-            from_path = {"generations": ["split"], "judgments": ["model", "split"], "scores": ["split"]}
+            from_path = {
+                "generations": ["split"],
+                "games": ["split"],
+                "judgments": ["model", "split"],
+                "scores": ["split"],
+            }
             assert empty.columns[len(tables.schema(table)) :] == from_path.get(table, [])
 
 

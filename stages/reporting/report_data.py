@@ -63,6 +63,8 @@ def read_run(params: Params) -> RunData:
     Raises TsrError for a missing file, naming it.
     """
     rows = plan.check_agrees(params)
+    # What M0 learned to judge from belongs to no round.
+    rows["judges"] = {key: row for key, row in rows["judges"].items() if row["model"] != paths.WORLD}
     rounds = {name: _read_json(paths.measures_json(name), _ROUND_KEYS) for name in rows["learns"]}
     models = {name: _read_json(paths.evaluation_json(name), _MODEL_KEYS) for name in rows["models"]}
     pair_rows = pl.concat([_pair_rows(name) for name in rows["learns"]])
