@@ -20,13 +20,8 @@ from stages.drops import funnel
 from stages.errors import TsrError
 from stages.params import Pair
 from stages.paths import ROLES
-<<<<<<< HEAD
-from stages.slices import Slice, in_order, slices
-from stages.sqlrun import SQL, connect, keep_query, one_thread, out_of_core, parquet, read_text, run_query
-=======
 from stages.slices import Slice, in_order
-from stages.sqlrun import SQL, connect, keep_query, one_thread, out_of_core, parquet, run_query
->>>>>>> 58e9d119dedb9d377e988f6ade8438c670a74f32
+from stages.sqlrun import SQL, connect, keep_query, one_thread, out_of_core, parquet, read_text, run_query
 from stages.strategies import found, name_of
 
 SIDES = SQL / "views" / "sides.sql"

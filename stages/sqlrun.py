@@ -79,18 +79,12 @@ def run_query(connection: duckdb.DuckDBPyConnection, path: Path, values: dict[st
         raise TsrError(f"{path}{complaint(error, where=True)}") from error
 
 
-<<<<<<< HEAD
-def keep_query(connection: duckdb.DuckDBPyConnection, name: str, path: Path, values: dict[str, Any]) -> None:
-    """Make the result of the query in `path` the table `name` of the connection; else as `run_query`."""
-    text, bound = _bound(connection, path, values)
-=======
 def keep_query(
     connection: duckdb.DuckDBPyConnection, name: str, path: Path, values: dict[str, Any], *, more: bool = False
 ) -> None:
     """Make the result of the query in `path` the table `name` of the connection, or add it; else as `run_query`."""
-    text, bound = _bound(path, values)
+    text, bound = _bound(connection, path, values)
     start = f"insert into {name}" if more else f"create or replace table {name} as"
->>>>>>> 58e9d119dedb9d377e988f6ade8438c670a74f32
     try:
         connection.execute(f"{start} {text}", bound)
     except duckdb.Error as error:
