@@ -1,5 +1,6 @@
 """A round's candidates: responses with their scores, under the roles they play."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,9 +85,9 @@ def read_candidates(sides: Sides) -> pl.DataFrame:
         return pl.DataFrame(db.view("candidates").to_arrow_table()).select(COLUMNS)
 
 
-def view_candidates(db: duckdb.DuckDBPyConnection, sides: Sides) -> None:
+def view_candidates(db: duckdb.DuckDBPyConnection, sides: Sides, roles: Sequence[str] = ROLES) -> None:
     """Give a connection the view `candidates`: what `read_candidates` returns, read from the files when it is asked."""
-    played = [(role, model) for role in ROLES for model in sides.models(role)]
+    played = [(role, model) for role in roles for model in sides.models(role)]
     db.register("played", pl.DataFrame(played, schema=["role", "model"], orient="row").to_arrow())
     models = list(dict.fromkeys(model for _, model in played))
     parquet(db, [_generations(model, sides.split) for model in models]).create_view("generations", replace=True)

@@ -7,6 +7,8 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -18,11 +20,12 @@ from stages.drops import funnel
 from stages.errors import TsrError
 from stages.params import Pair
 from stages.paths import ROLES
-from stages.slices import Slice, in_order, slices
+from stages.slices import Slice, in_order
 from stages.sqlrun import SQL, connect, keep_query, one_thread, out_of_core, parquet, read_text, run_query
 from stages.strategies import found, name_of
 
-PROMPTS = 50_000  # whose pairs are made at a time: with texts of 1,000 characters some 150 MB
+SIDES = SQL / "views" / "sides.sql"
+PROMPTS = 20_000  # whose pairs are made at a time: with texts of 1,000 characters some 50 MB
 
 
 def run(settings: Pair, name: str, strategy: str, sides: Sides) -> None:
@@ -35,6 +38,9 @@ def run(settings: Pair, name: str, strategy: str, sides: Sides) -> None:
         print(f"pair {name}: left out, for {sides.judge} did not score them: {', '.join(others)}", file=sys.stderr)
     with out_of_core(paths.pairs(name)) as db:
         parquet(db, [asked]).create_view("prompts")
+        for role in ROLES:  # one at a time, which takes a third of the memory
+            view_candidates(db, sides, [role])
+            keep_query(db, "sides", SIDES, {}, more=role != ROLES[0])
         view_candidates(db, sides)
         values = choose(db, settings, name, strategy)
 
@@ -42,7 +48,7 @@ def run(settings: Pair, name: str, strategy: str, sides: Sides) -> None:
             with db.cursor() as own:  # a connection serves one thread
                 return _verdicts(own, values, part)
 
-        verdicts = in_order(work, slices(asked, "prompt_id", PROMPTS))
+        verdicts = in_order(work, _parts(asked))
         lost: list[pl.DataFrame] = []
         tables.write_parts("pairs", _kept(verdicts, lost), paths.pairs(name))
     dropped = pl.concat(lost)
@@ -62,6 +68,7 @@ def make_pairs(
     with connect() as db:
         db.register("prompts", prompts.select("prompt_id", "messages").to_arrow())
         db.register("candidates", candidates.to_arrow())
+        keep_query(db, "sides", SIDES, {})
         values = choose(db, settings, name, strategy)
         return _split(_verdicts(db, values, Slice()))
 
@@ -69,12 +76,11 @@ def make_pairs(
 def choose(db: duckdb.DuckDBPyConnection, settings: Pair, name: str, strategy: str) -> dict[str, Any]:
     """Let a strategy choose among the connection's `candidates` for its `prompts`; return the values for the verdicts.
 
-    Makes the tables `sides`, `chosen_rejected` and `chosen`. Raises TsrError as `make_pairs` does.
+    Reads `sides` too; makes the tables `chosen_rejected` and `chosen`. Raises TsrError as `make_pairs` does.
     """
     path, called = found(strategy), name_of(strategy)
     head = json.dumps(["pair", name, called], separators=(",", ":"))[:-1]
     told = {"model": name, "strategy": called, "min_gap": settings.min_gap, "n_roles": len(ROLES), "pair_list": head}
-    keep_query(db, "sides", SQL / "views" / "sides.sql", {})
     _check_prompts(db, name)
     with one_thread(db):  # what a strategy sums has one order
         keep_query(db, "chosen_rejected", path, settings.parameters | told)
@@ -116,6 +122,12 @@ def _check_choice(db: duckdb.DuckDBPyConnection, where: str) -> None:
     )
 
 
+def _parts(asked: Path) -> list[Slice]:
+    """Return parts of PROMPTS prompts each, in order; the row groups of the file are larger."""
+    ids = pl.read_parquet(asked, columns=["prompt_id"], hive_partitioning=False, glob=False)["prompt_id"].sort()
+    return [Slice(low, high) for low, high in pairwise(["", *ids.gather_every(PROMPTS)[1:], None])]
+
+
 def _verdicts(db: duckdb.DuckDBPyConnection, values: dict[str, Any], part: Slice) -> pl.DataFrame:
     """Return the verdict on each prompt of a part."""
     return run_query(db, SQL / "pairs.sql", values | {"low": part.low, "high": part.high})
@@ -133,5 +145,5 @@ def _kept(verdicts: Iterator[pl.DataFrame], dropped: list[pl.DataFrame]) -> Iter
     """Yield the pairs among verdicts; the others are added to `dropped`."""
     for part in verdicts:
         pairs, others = _split(part)
-        dropped.append(others)
+        dropped.append(tables.frame("dropped", others.to_dicts()))  # a copy: columns of DuckDB's keep all that it gave
         yield pairs

@@ -79,11 +79,14 @@ def run_query(connection: duckdb.DuckDBPyConnection, path: Path, values: dict[st
         raise TsrError(f"{path}{complaint(error, where=True)}") from error
 
 
-def keep_query(connection: duckdb.DuckDBPyConnection, name: str, path: Path, values: dict[str, Any]) -> None:
-    """Make the result of the query in `path` the table `name` of the connection; else as `run_query`."""
+def keep_query(
+    connection: duckdb.DuckDBPyConnection, name: str, path: Path, values: dict[str, Any], *, more: bool = False
+) -> None:
+    """Make the result of the query in `path` the table `name` of the connection, or add it; else as `run_query`."""
     text, bound = _bound(connection, path, values)
+    start = f"insert into {name}" if more else f"create or replace table {name} as"
     try:
-        connection.execute(f"create or replace table {name} as {text}", bound)
+        connection.execute(f"{start} {text}", bound)
     except duckdb.Error as error:
         raise TsrError(f"{path}{complaint(error, where=True)}") from error
 

@@ -4,18 +4,26 @@ with wanted as (
     select chosen_id as generation_id from chosen_rejected
     union
     select rejected_id from chosen_rejected
+),
+
+once as (
+    -- One response can play several roles; its text is fetched in one of them.
+    select
+        generation_id,
+        min(role) as role
+    from candidates
+    semi join wanted using (generation_id)
+    group by generation_id
 )
 
--- One response can play several roles; its text and score are the same in each.
 select
-    generation_id,
-    any_value(prompt_id)        as prompt_id,
-    any_value(model)            as model,
-    any_value(finish_reason)    as finish_reason,
-    any_value(score)            as score,
-    any_value(response)         as response,
-    any_value(response_tokens)  as response_tokens
-from candidates
-semi join wanted using (generation_id)
-group by generation_id
-order by any_value(prompt_id), generation_id
+    c.generation_id,
+    c.prompt_id,
+    c.model,
+    c.finish_reason,
+    c.score,
+    c.response,
+    c.response_tokens
+from candidates as c
+semi join once using (generation_id, role)
+order by c.prompt_id, c.generation_id
