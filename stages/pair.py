@@ -124,7 +124,7 @@ def _check_choice(db: duckdb.DuckDBPyConnection, where: str) -> None:
 
 def _parts(asked: Path) -> list[Slice]:
     """Return parts of PROMPTS prompts each, in order; the row groups of the file are larger."""
-    ids = pl.read_parquet(asked, columns=["prompt_id"], hive_partitioning=False)["prompt_id"].sort()
+    ids = pl.read_parquet(asked, columns=["prompt_id"], hive_partitioning=False, glob=False)["prompt_id"].sort()
     return [Slice(low, high) for low, high in pairwise(["", *ids.gather_every(PROMPTS)[1:], None])]
 
 

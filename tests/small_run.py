@@ -43,7 +43,9 @@ class Run:
         """Run a stage as dvc.yaml does."""
         self._now = f"{name}@{key}"
         self.touched[self._now] = set()
-        cli.app(command(name, key), standalone_mode=False)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("DVC_STAGE", self._now)  # what the plan names, DVC alone makes
+            cli.app(command(name, key), standalone_mode=False)
 
     def watch(self, patch: pytest.MonkeyPatch) -> None:
         """Note every path that is asked for, and keep the trainers."""
@@ -93,7 +95,6 @@ def make_run(folder: Path) -> Run:
     (folder / "params.yaml").write_text(yaml.safe_dump({**PARAMS, "profile": "micro", "micro": block}))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setenv("DVC_STAGE", "as if")  # what the plan names, DVC alone makes
         Path("stages").mkdir()
         cli.app(["plan"], standalone_mode=False)
         made.watch(patch)
