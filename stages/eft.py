@@ -33,11 +33,12 @@ class Eft(Block):
 def run(seed: int, settings: Eft, rubric: str, judge: str) -> None:
     """Write `data/eft/eft.parquet`: judgments that came with the data, and those of rated responses that agree.
 
-    Beside it, the counts of what became of the rest. Raises TsrError where neither gives any.
+    Beside it, the counts of what became of the rest. Raises TsrError where responses were
+    rated, and none gives any.
     """
     given = tables.read("prompts", paths.prompts("eft"))
     made, steps = kept(seed, settings, rubric, judge)
-    if not given.height + made.height:
+    if steps and not given.height + made.height:
         told = ", ".join(f"{row['count']} {row['outcome']}" for row in steps) or "none is there"
         where = paths.judgments(judge, paths.WORLD, RATED)
         raise TsrError(f"{where}: no judgment agrees with the human order: {told}")

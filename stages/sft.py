@@ -18,7 +18,8 @@ def run(seed: int, settings: Profile) -> None:
     ift = tables.read("prompts", paths.prompts("ift"))
     eft = tables.read("prompts", paths.eft())
     check_examples(ift, paths.prompts("ift"))
-    check_examples(eft, paths.eft())
+    if eft.height or settings.sft.steps:  # none is there where none was asked for: a chat model may judge as it is
+        check_examples(eft, paths.eft())
     log = fit(seed, settings, mix(seed, ift, eft, settings.sft))
     from stages.training import write_curve
 

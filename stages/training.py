@@ -211,6 +211,12 @@ def _save(trainer: Any, job: Job, steps: int) -> None:
     }
     # The tokenizer as it was: TRL alters its own.
     models.save(model, models.load_tokenizer(job.policy), paths.model(job.name), weights, made_by)
+    if models.model_hash(paths.model(job.name)) == made_by["policy_hash"]:
+        shutil.rmtree(paths.model(job.name))
+        raise TsrError(
+            f"{paths.model(job.name)}: training changed no weight that {job.settings.save_dtype} can hold; "
+            "expected more steps, a higher learning_rate, or training.save_dtype: float32"
+        )
 
 
 def _merged(trained: Any, state: dict[str, torch.Tensor], job: Job) -> tuple[Any, dict[str, torch.Tensor]]:

@@ -106,7 +106,9 @@ def test_another_training_takes_no_checkpoint_of_this_one(here: Profile) -> None
 
 
 def test_an_adapter_changes_linear_layers_alone_and_is_merged(here: Profile) -> None:
-    before = fit(changed(here, dpo={"learning_rate": 1.0e-12}), "before")
+    from safetensors.torch import load_file
+
+    before = load_file(paths.model("M0") / "model.safetensors")
     settings = changed(here, training={"adapter": "lora", "lora_rank": 4})
     after, again = fit(settings, "after"), fit(settings, "again")
     moved = {name for name in after if float((after[name] - before[name]).abs().max()) > 1e-6}
@@ -130,6 +132,15 @@ def test_memory_savers_run_and_save_what_is_asked(here: Profile) -> None:
     saved = fit(changed(here, training=lean), "lean")
     assert {str(tensor.dtype) for tensor in saved.values()} == {"torch.bfloat16"}
     assert json.loads((paths.model("lean") / "config.json").read_text())["dtype"] == "bfloat16"
+
+
+def test_a_training_that_changes_nothing_is_told(here: Profile) -> None:
+    """Updates below what bfloat16 can hold vanish on the way to disk."""
+    with pytest.raises(
+        TsrError, match="training changed no weight that float32 can hold; expected more"
+    ):
+        fit(changed(here, dpo={"learning_rate": 1.0e-30, "max_grad_norm": 1.0e-30}), "nothing")
+    assert not paths.model("nothing").exists()
 
 
 def test_pairs_that_are_too_long_are_left_out_and_counted(here: Profile, capsys: pytest.CaptureFixture[str]) -> None:
