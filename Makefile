@@ -52,7 +52,7 @@ types: install
 	mypy
 
 test: lint types
-	pytest -m "not slow"
+	pytest -m "not slow" -n 2 --dist loadgroup
 
 test-all: lint types install-vllm
 	pytest -m "not vllm"

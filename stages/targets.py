@@ -6,10 +6,10 @@ DVC takes names of stages. Which ones an arm needs is a question to the plan: ar
 from typing import Any
 
 from stages.errors import TsrError
-from stages.paths import ROLES
+from stages.paths import ROLES, WORLD
 from stages.reporting.lineage import ancestors
 
-TABLES = ("prepare", "generate", "judge", "score", "pair", "measure", "evaluate")
+TABLES = ("prepare", "eft", "generate", "judge", "score", "pair", "measure", "evaluate")
 WEIGHTS = ("base", "sft", "dpo")
 
 
@@ -25,7 +25,9 @@ def targets(plan: dict[str, Any], arm: str = "", *, models: bool = False) -> lis
     line = plan["lines"][arm]
     rests_on = {name for model in line for name in ancestors(plan, model)}
     names = [name for name in plan["learns"] if name in rests_on]
-    found = ["prepare", *(target for name in names for target in _of_round(name, plan["learns"][name]))]
+    rated = [key for key, row in plan["judges"].items() if row["model"] == WORLD]
+    learned = ["prepare", *(f"{stage}@{key}" for stage in ("judge", "score") for key in rated), "eft"]
+    found = [*learned, *(target for name in names for target in _of_round(name, plan["learns"][name]))]
     found += [f"evaluate@{model}" for model in line]
     if models:
         found += ["base", "sft", *(f"dpo@{name}" for name in names)]

@@ -49,7 +49,7 @@ def ours(data: Path) -> Row:
     for model in scale_data.MODELS:
         asked = paths.generations(model, scale_data.SPLIT)
         judged = paths.judgments(scale_data.JUDGE, model, scale_data.SPLIT)
-        scored = score_files(Reading("points", 0.5), "votes", 3, scale_data.JUDGE, asked, judged)
+        scored = score_files(Reading("additive", 0.5), "votes", 3, scale_data.JUDGE, asked, judged)
         tables.write_parts("scores", scored, paths.scores(scale_data.JUDGE, model, scale_data.SPLIT))
     between = time.perf_counter()
     run_pair(Pair(min_gap=0.0, parameters={}), scale_engines.NAME, scale_engines.STRATEGY, SIDES)

@@ -13,6 +13,16 @@ if TYPE_CHECKING:
 
 os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "TQDM_DISABLE": "1"}
 
+SHARE_A_REPRO = {"test_end_to_end", "test_sharing"}  # one worker makes it for both
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep a file's tests on one worker of pytest-xdist: they share what they set up."""
+    for item in items:
+        name = item.path.stem
+        item.add_marker(pytest.mark.xdist_group("repro" if name in SHARE_A_REPRO else name))
+
+
 MakeModel = Callable[..., Path]
 
 

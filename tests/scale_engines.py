@@ -1,7 +1,7 @@
 """The rule of `future_guided` with its scores as most would write it: in polars, in pandas, in Python over dicts.
 
 Each function reads the tables that `scale_data.build` makes, all of them in memory, and writes scores, pairs and
-dropped prompts. They hold for that data: replies are read by one pattern, where stages/rubrics/points knows more.
+dropped prompts. They hold for that data: replies are read by one pattern, where stages/rubrics/additive knows more.
 """
 
 import math

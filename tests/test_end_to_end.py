@@ -10,13 +10,15 @@ import yaml
 from tiny_project import ROOT, Project
 
 OWN_CHECKOUT = {"importing.md", "sharing.md", "walkthrough.md"}  # console.py runs these pages
+LONG = "python tests/bench_"  # tests/test_bench_*.py run these small
 
 
 def documented_commands() -> list[str]:
     """Return what stands behind `$` in the console blocks of README and docs."""
     pages = [ROOT / "README.md", *sorted(p for p in (ROOT / "docs").glob("*.md") if p.name not in OWN_CHECKOUT)]
     blocks = [block for page in pages for block in re.findall(r"```console\n(.*?)```", page.read_text(), re.DOTALL)]
-    return [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ ")]
+    lines = [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ ")]
+    return [line for line in lines if not line.startswith(LONG)]
 
 
 @pytest.fixture
@@ -67,6 +69,8 @@ def test_mending_the_parser_judges_nothing_again(edited):
     path = edited.folder / "stages/rubrics/micro/parse.sql"
     kept = path.read_text()
     path.write_text(kept + "\n-- mended\n")
+    assert "run `tsr plan`" in edited.run("tsr", "plan", "--check", ok=False)
+    edited.run("tsr", "plan")
     stages = edited.changed()
     path.write_text(kept)
     assert "score@M0.M0.r0" in stages

@@ -136,9 +136,7 @@ def test_memory_savers_run_and_save_what_is_asked(here: Profile) -> None:
 
 def test_a_training_that_changes_nothing_is_told(here: Profile) -> None:
     """Updates below what bfloat16 can hold vanish on the way to disk."""
-    with pytest.raises(
-        TsrError, match="training changed no weight that float32 can hold; expected more"
-    ):
+    with pytest.raises(TsrError, match="training changed no weight that float32 can hold; expected more"):
         fit(changed(here, dpo={"learning_rate": 1.0e-30, "max_grad_norm": 1.0e-30}), "nothing")
     assert not paths.model("nothing").exists()
 

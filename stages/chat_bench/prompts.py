@@ -97,7 +97,7 @@ def arena(prompts: Prompts, question: str, first: str, second: str) -> Messages:
         return _messages(
             system, _filled(template, names | {"QUESTION": question, "ANSWER_A": first, "ANSWER_B": second})
         )
-    texts = [fenced("request", question), fenced("answer A", first), fenced("answer B", second)]
+    texts = [_shown("request", question), _shown("answer A", first), _shown("answer B", second)]
     return [{"role": "user", "content": "\n".join([_ARENA, FENCES, *texts])}]
 
 
@@ -115,10 +115,10 @@ def mt(prompts: Prompts, question: Question, answers: list[str]) -> Messages:
         return _messages(system, _filled(template, values))
     texts = []
     for number, told in enumerate(answers):
-        texts.append(fenced("user", question.turns[number]))
+        texts.append(_shown("user", question.turns[number]))
         if question.references:
-            texts.append(fenced("reference answer", question.references[number]))
-        texts.append(fenced("assistant", told))
+            texts.append(_shown("reference answer", question.references[number]))
+        texts.append(_shown("assistant", told))
     head = _MT.format(which="second" if second else "first")
     return [{"role": "user", "content": "\n".join([head, FENCES, *texts])}]
 
@@ -138,3 +138,8 @@ def _check_named(path: Path, where: str, template: Any, wanted: list[tuple[str, 
     for names in wanted:
         if not isinstance(template, str) or not any(f"{{{name}}}" in template for name in names):
             raise TsrError(f"{path}: {where}: expected {' or '.join(f'{{{name}}}' for name in names)} in the template")
+
+
+def _shown(label: str, text: str) -> str:
+    """Return a text between its fences, without anything that looks like a verdict."""
+    return fenced(label, text.replace("[[", r"[\["))
