@@ -10,15 +10,13 @@ import yaml
 from tiny_project import ROOT, Project
 
 OWN_CHECKOUT = {"importing.md", "sharing.md", "walkthrough.md"}  # console.py runs these pages
-LONG = "python tests/bench_"  # tests/test_bench_*.py run these small
 
 
 def documented_commands() -> list[str]:
     """Return what stands behind `$` in the console blocks of README and docs."""
     pages = [ROOT / "README.md", *sorted(p for p in (ROOT / "docs").glob("*.md") if p.name not in OWN_CHECKOUT)]
     blocks = [block for page in pages for block in re.findall(r"```console\n(.*?)```", page.read_text(), re.DOTALL)]
-    lines = [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ ")]
-    return [line for line in lines if not line.startswith(LONG)]
+    return [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ ")]
 
 
 @pytest.fixture
@@ -106,7 +104,7 @@ def test_dvc_shows_metrics_and_plots(project):
 
 
 # These run for minutes; the fixture and the slow test run them.
-LONG = ("dvc repro", "dvc exp run")
+LONG = ("dvc repro", "dvc exp run", "python tests/bench_")  # tests of their own run these, small
 
 
 @pytest.mark.parametrize("command", [c for c in documented_commands() if not c.startswith(LONG)])

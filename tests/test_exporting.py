@@ -109,6 +109,7 @@ def test_trl_trains_one_step_on_an_exported_folder(run: Run, tmp_path: Path, mon
     from stages import models
 
     export("sr-1", to=tmp_path / "out")
+    plain = {"use_cpu": True, "bf16": False, "report_to": [], "output_dir": str(tmp_path / "made")}
     trainer = DPOTrainer(
         model=models.load_model(paths.model("M0")),
         ref_model=models.load_model(paths.model("M0")),
