@@ -16,6 +16,7 @@ os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALL
 SHARE_A_REPRO = {"test_end_to_end", "test_sharing"}  # one worker makes it for both
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep a file's tests on one worker of pytest-xdist: they share what they set up."""
     for item in items:

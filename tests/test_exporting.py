@@ -115,15 +115,7 @@ def test_trl_trains_one_step_on_an_exported_folder(run: Run, tmp_path: Path, mon
         ref_model=models.load_model(paths.model("M0")),
         processing_class=models.load_tokenizer(paths.model("M0")),
         train_dataset=load_dataset(str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "cache")),
-        args=DPOConfig(
-            max_steps=1,
-            max_length=None,
-            logging_steps=1,
-            use_cpu=True,
-            bf16=False,
-            report_to=[],
-            output_dir=str(tmp_path / "made"),
-        ),
+        args=DPOConfig(max_steps=1, max_length=None, logging_steps=1, **plain),
     )
     trainer.train()
     assert trainer.state.global_step == 1

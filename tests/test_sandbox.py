@@ -1,6 +1,7 @@
 """Code that a model wrote, trying to get out of the sandbox and to look as if it had passed."""
 
 import os
+import time
 from pathlib import Path
 
 import psutil
@@ -127,8 +128,10 @@ def test_a_fork_bomb_is_stopped_and_nothing_runs_on() -> None:
     left = "    if not os.fork():\n        import time\n        time.sleep(100)\n    said = 'left'"
     assert found(left) == "raised left"
     outcome("import os, time\nos.setsid()\nos.fork()\ntime.sleep(100)", seconds=1.5)
-    marker = (sandbox.HERE / "candidate.py").read_text()[:60]
-    assert not [p for p in psutil.process_iter(["cmdline"]) if any(marker in part for part in p.info["cmdline"] or [])]
+    marker, end = (sandbox.HERE / "candidate.py").read_text()[:60], time.monotonic() + 10
+    while left_over := [p for p in psutil.process_iter(["cmdline"]) if marker in " ".join(p.info["cmdline"] or [])]:
+        assert time.monotonic() < end, left_over  # the kernel may take a moment
+        time.sleep(0.1)
 
 
 def test_where_there_is_no_sandbox_nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
