@@ -17,9 +17,9 @@ SHARE_A_REPRO = {"test_end_to_end", "test_sharing"}  # one worker makes it for b
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep a file's tests on one worker of pytest-xdist: they share what they set up."""
-    for item in items:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep a file's tests on one worker of pytest-xdist, where it is there: they share what they set up."""
+    for item in items if config.pluginmanager.hasplugin("xdist") else []:
         name = item.path.stem
         item.add_marker(pytest.mark.xdist_group("repro" if name in SHARE_A_REPRO else name))
 
