@@ -31,7 +31,7 @@ def take_in(base_model: str, settings: GivenBase, to: Path) -> None:
     Raises TsrError for a model that is not there, has no safetensors, wants code of its own that `trust_remote_code`
     does not allow, or whose template cannot be used.
     """
-    found = _local(base_model) if base_model and Path(base_model).is_dir() else _downloaded(base_model)
+    found = Path(base_model) if base_model and Path(base_model).is_dir() else _downloaded(base_model)
     check_folder(found, settings)
     with replacing_folder(to, replace=True) as beside:
         for pattern in _TAKEN if not settings.trust_remote_code else (*_TAKEN, "*.py"):
@@ -43,10 +43,6 @@ def take_in(base_model: str, settings: GivenBase, to: Path) -> None:
         check_template(tokenizer, base_model)
         tokenizer.save_pretrained(beside)
         _tell_config(beside, tokenizer)
-
-
-def _local(base_model: str) -> Path:
-    return Path(base_model)
 
 
 def _downloaded(base_model: str) -> Path:

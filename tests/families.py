@@ -5,7 +5,6 @@ its date, Qwen has no BOS and adds a system message of its own, Qwen 3 puts an e
 takes a system message into the first user's turn and refuses turns that do not alternate.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +124,3 @@ def make(family: str, folder: Path, context: int = 2048) -> Path:
     model.save_pretrained(folder)
     spoken.save_pretrained(folder)
     return folder
-
-
-Maker = Callable[[str, Path], Path]
