@@ -21,10 +21,21 @@ from stages.errors import TsrError
 from stages.params import Pair
 from stages.paths import ROLES
 from stages.slices import Slice, in_order
-from stages.sqlrun import SQL, connect, keep_query, one_thread, out_of_core, parquet, read_text, run_query
+from stages.sqlrun import (
+    SQL,
+    connect,
+    keep_query,
+    one_thread,
+    out_of_core,
+    parquet,
+    read_text,
+    run_query,
+    scratch,
+    view_query,
+)
 from stages.strategies import found, name_of
 
-SIDES = SQL / "views" / "sides.sql"
+SIDES, TEXTS = SQL / "views" / "sides.sql", SQL / "texts.sql"
 PROMPTS = 20_000  # whose pairs are made at a time: with texts of 1,000 characters some 50 MB
 
 
@@ -36,19 +47,21 @@ def run(settings: Pair, name: str, strategy: str, sides: Sides) -> None:
         raise TsrError(f"{found(strategy)}: reads second_score; expected --second JUDGE (second_judge in params.yaml)")
     if others := sides.left_out():
         print(f"pair {name}: left out, for {sides.judge} did not score them: {', '.join(others)}", file=sys.stderr)
-    with out_of_core(paths.pairs(name)) as db:
+    with scratch(paths.pairs(name)) as folder, out_of_core(paths.pairs(name)) as db:
         parquet(db, [asked]).create_view("prompts")
         for role in ROLES:  # one at a time, which takes a third of the memory
             view_candidates(db, sides, [role])
             keep_query(db, "sides", SIDES, {}, more=role != ROLES[0])
         view_candidates(db, sides)
         values = choose(db, settings, name, strategy)
+        parts = _parts(asked)
+        _lay_out(db, parts, folder)
 
         def work(part: Slice) -> pl.DataFrame:
             with db.cursor() as own:  # a connection serves one thread
                 return _verdicts(own, values, part)
 
-        verdicts = in_order(work, _parts(asked))
+        verdicts = in_order(work, parts)
         lost: list[pl.DataFrame] = []
         tables.write_parts("pairs", _kept(verdicts, lost), paths.pairs(name))
     dropped = pl.concat(lost)
@@ -70,6 +83,9 @@ def make_pairs(
         db.register("candidates", candidates.to_arrow())
         keep_query(db, "sides", SIDES, {})
         values = choose(db, settings, name, strategy)
+        db.register("generations", candidates.unique("generation_id").select("generation_id", "response").to_arrow())
+        _place(db, [Slice()])
+        keep_query(db, "texts", TEXTS, {})
         return _split(_verdicts(db, values, Slice()))
 
 
@@ -126,6 +142,26 @@ def _parts(asked: Path) -> list[Slice]:
     """Return parts of PROMPTS prompts each, in order; the row groups of the file are larger."""
     ids = pl.read_parquet(asked, columns=["prompt_id"], hive_partitioning=False, glob=False)["prompt_id"].sort()
     return [Slice(low, high) for low, high in pairwise(["", *ids.gather_every(PROMPTS)[1:], None])]
+
+
+def _place(db: duckdb.DuckDBPyConnection, parts: list[Slice]) -> None:
+    """Make the table `parts` that texts.sql reads."""
+    db.register("parts", pl.DataFrame({"part": range(len(parts)), "low": [part.low for part in parts]}).to_arrow())
+
+
+def _lay_out(db: duckdb.DuckDBPyConnection, parts: list[Slice], folder: Path) -> None:
+    """Write the chosen responses to a file a part, and make these `texts`.
+
+    Responses lie in the order of their ids and are wanted in the order of their prompts: sorting what does not fit into
+    memory takes many times what this takes.
+    """
+    _place(db, parts)
+    view_query(db, "placed_texts", TEXTS, {})
+    db.view("placed_texts").write_parquet(str(folder), partition_by=["part"], compression="lz4")
+    if written := sorted(folder.rglob("*.parquet")):
+        parquet(db, written).create_view("texts")
+    else:  # nothing was chosen
+        keep_query(db, "texts", TEXTS, {})
 
 
 def _verdicts(db: duckdb.DuckDBPyConnection, values: dict[str, Any], part: Slice) -> pl.DataFrame:

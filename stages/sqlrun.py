@@ -35,12 +35,19 @@ def connect() -> duckdb.DuckDBPyConnection:
 @contextmanager
 def out_of_core(beside: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """Yield a DuckDB of bounded memory on all cores; what does not fit lies beside a file, and goes with the block."""
-    beside.parent.mkdir(parents=True, exist_ok=True)
     with (
-        tempfile.TemporaryDirectory(dir=beside.parent, prefix=f".{beside.name}.") as folder,
-        duckdb.connect(config={"temp_directory": folder, "memory_limit": MEMORY}) as connection,
+        scratch(beside) as folder,
+        duckdb.connect(config={"temp_directory": str(folder), "memory_limit": MEMORY}) as connection,
     ):
         yield connection
+
+
+@contextmanager
+def scratch(beside: Path) -> Iterator[Path]:
+    """Yield an empty folder beside a file; it goes with the block."""
+    beside.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=beside.parent, prefix=f".{beside.name}.") as folder:
+        yield Path(folder)
 
 
 @contextmanager

@@ -26,6 +26,7 @@ TYPES: dict[str, pl.DataType | type[pl.DataType]] = {
     "messages": _MESSAGES,
     "digits": _DIGITS,
 }
+_PAGE = 8 << 20  # bytes of a column compressed as one: texts take a sixth less than in polars' pages of 1 MiB
 _CONTRACTS = Path(__file__).parent / "contracts"
 _LIMITS: dict[str, Callable[[pl.Expr, Any], pl.Expr]] = {
     "min": lambda c, v: c < v,
@@ -82,7 +83,12 @@ def write_parts(table: str, parts: Iterable[pl.DataFrame], path: Path) -> None:
     with replacing(path) as beside:
         try:
             register_io_source(source, schema=schema(table)).sink_parquet(
-                beside, compression="zstd", compression_level=3, statistics=True, row_group_size=100_000
+                beside,
+                compression="zstd",
+                compression_level=3,
+                statistics=True,
+                row_group_size=100_000,
+                data_page_size=_PAGE,
             )
         except pl.exceptions.PolarsError as error:  # polars wraps what the system says of a full disk
             raise TsrError(f"{path}: cannot be written: {str(error).splitlines()[0]}") from error
@@ -163,6 +169,8 @@ def _check_columns(table: str, data: pl.DataFrame, where: Path | str) -> None:
 
 
 def _check_unique(table: str, data: pl.DataFrame, key: list[str], where: Path | str) -> None:
+    if _rises(data, key):
+        return
     twice = data.filter(pl.struct(key).is_duplicated())
     if twice.height:
         share = f"{twice.height} rows share their {'+'.join(key)}, first {_key(twice, key)}"
@@ -170,12 +178,18 @@ def _check_unique(table: str, data: pl.DataFrame, key: list[str], where: Path | 
 
 
 def _sorted(data: pl.DataFrame, key: list[str]) -> pl.DataFrame:
-    """Return `data` sorted by `key`; to look first is cheaper than to sort what is sorted."""
-    falls = pl.lit(value=False)
+    return data if _rises(data, key) else data.sort(key)
+
+
+def _rises(data: pl.DataFrame, key: list[str]) -> bool:
+    """Return whether each row's key lies above that of the row before; to look is cheaper than to sort or to count."""
+    rises = pl.lit(value=False)
     for column in map(pl.col, reversed(key)):
         before = column.shift()
-        falls = (column < before) | ((column == before) & falls)
-    return data.sort(key) if data.select(falls.any()).item() else data
+        rises = (column > before) | ((column == before) & rises)
+    first = pl.col(key[0])  # mostly it decides alone
+    alone = data.select((first > first.shift()).slice(1).all(ignore_nulls=False)).item()
+    return bool(alone or data.select(rises.slice(1).all(ignore_nulls=False)).item())
 
 
 def _refuse(table: str, data: pl.DataFrame, offence: pl.Expr, column: str, reason: str, where: Path | str) -> None:

@@ -1,6 +1,7 @@
 -- The verdict on every prompt: a pair, or the reason why not. The same for all strategies.
--- Grain: one row per prompt. Reads `chosen_rejected` (a strategy's result), `prompts`, `sides`, and `chosen` (the
--- candidates that were chosen). Parameters low and high (null is no limit) are the ids of a part of the prompts.
+-- Grain: one row per prompt. Reads `chosen_rejected` (a strategy's result), `prompts`, `sides`, `chosen` (the candidates
+-- that were chosen) and `texts` (their responses). Parameters low and high (null is no limit) are the ids of a part of the
+-- prompts.
 with asked as (
     select * from prompts where prompt_id >= $low and ($high is null or prompt_id < $high)
 ),
@@ -9,8 +10,14 @@ sided as (
     select * from sides where prompt_id >= $low and ($high is null or prompt_id < $high)
 ),
 
-texts as (
-    select * from chosen where prompt_id >= $low and ($high is null or prompt_id < $high)
+told as (
+    select
+        c.*,
+        t.response
+    from chosen as c
+    join texts as t using (generation_id)
+    where c.prompt_id >= $low and ($high is null or c.prompt_id < $high)
+        and t.prompt_id >= $low and ($high is null or t.prompt_id < $high)  -- most of the texts need not be opened
 ),
 
 choice as (
@@ -65,8 +72,8 @@ joined as (
         end as reason
     from asked as p
     left join choice as x using (prompt_id)
-    left join texts as c on c.generation_id = x.chosen_id and c.prompt_id = p.prompt_id
-    left join texts as r on r.generation_id = x.rejected_id and r.prompt_id = p.prompt_id
+    left join told as c on c.generation_id = x.chosen_id and c.prompt_id = p.prompt_id
+    left join told as r on r.generation_id = x.rejected_id and r.prompt_id = p.prompt_id
     left join needed on needed.prompt_id = p.prompt_id
     left join present on present.prompt_id = p.prompt_id
 )

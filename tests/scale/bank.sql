@@ -1,4 +1,6 @@
 -- Pieces of made-up text of 100 to 600 characters, of words as common as words are: few often, many seldom.
+-- One piece in 20 is not plain ASCII, which makes 14 % of the responses and 10 % of the replies so: of what Arena-Hard and
+-- Open-Assistant published, 15 and 19 % of the answers and 8 % of the judgments are.
 -- Grain: one row per piece.
 with words as (
     select
@@ -24,7 +26,12 @@ chosen as (
 
 select
     piece,
-    string_agg(text || case when hash(piece, place, 'stop') % 12 = 0 then '.' else '' end, ' ' order by place) as text
+    string_agg(
+        case when piece % 20 = 0 then text else replace(text, 'é', 'e') end
+            || case when hash(piece, place, 'stop') % 12 = 0 then '.' else '' end,
+        ' '
+        order by place
+    ) as text
 from chosen
 join words using (word)
 group by piece
