@@ -21,8 +21,8 @@ def without_secrets(text: str) -> str:
 
     What libraries and servers say may repeat a URL or a key that they were given.
 
-    >>> without_secrets("https://me:p@ss@host/v1?a=1&token=abc: refused")
-    'https://***@host/v1?a=1&token=***: refused'
+    >>> without_secrets("https://me:p@ss@host/v1?a=1&token=abc is refused")
+    'https://***@host/v1?a=1&token=*** is refused'
     """
     text = _SIGNED.sub(r"\1***", _USER.sub("***@", text))
     held = {value.strip() for name, value in os.environ.items() if _SECRET.search(name)}

@@ -51,7 +51,6 @@ def gib(count: float) -> str:
     """Return bytes in words.
 
     >>> gib(3 * 2**29), gib(2**20)
-    ('1.5 GiB', '0.001 GiB')
+    ('1.5 GiB', '1 MiB')
     """
-    size = count / 2**30
-    return f"{size:.1f} GiB" if size >= 0.1 else f"{size:.1g} GiB"
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 / 10 else f"{count / 2**20:.0f} MiB"
