@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stages.errors import TsrError
+from stages.errors import TsrError, without_secrets
 
 if TYPE_CHECKING:
     from stages.params import Params
@@ -257,6 +257,19 @@ def verify(
     from stages import verify as tool
 
     tool.run(_params(), partial=partial)
+
+
+@app.command()
+def doctor(
+    profile: Annotated[
+        str, typer.Option("--profile", metavar="NAME", help="A block of params.yaml; left out: the one in force.")
+    ] = "",
+    form: Annotated[str, typer.Option("--format", help="text, or json: one object a line.")] = "text",
+) -> None:
+    """Say what would fail in this environment before anything is spent; exit code 2 if anything would."""
+    from stages.doctor import run as tool
+
+    raise typer.Exit(tool.run(profile, form))
 
 
 @app.command()
@@ -537,7 +550,7 @@ def main() -> None:
         finally:
             sys.stdout.flush()
     except TsrError as error:
-        print(f"tsr: {error}", file=sys.stderr)
+        print(f"tsr: {without_secrets(str(error))}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
         if error.filename is not None:  # of a file or folder that may not be read or written, or a name too long

@@ -31,32 +31,44 @@ def take_in(base_model: str, settings: GivenBase, to: Path) -> None:
     Raises TsrError for a model that is not there, has no safetensors, wants code of its own that `trust_remote_code`
     does not allow, or whose template cannot be used.
     """
-    found = Path(base_model) if base_model and Path(base_model).is_dir() else _downloaded(base_model)
+    found = Path(base_model) if is_folder(base_model) else downloaded(base_model)
     check_folder(found, settings)
+    tokenizer = fitted(found, settings, base_model)  # before gigabytes are copied
     with replacing_folder(to, replace=True) as beside:
         for pattern in _TAKEN if not settings.trust_remote_code else (*_TAKEN, "*.py"):
             for file in found.glob(pattern):
                 shutil.copyfile(file, beside / file.name)
-        tokenizer = _tokenizer(beside)
-        _give_pad(tokenizer)
-        tokenizer.chat_template = template(tokenizer, settings)
-        check_template(tokenizer, base_model)
         tokenizer.save_pretrained(beside)
         _tell_config(beside, tokenizer)
 
 
-def _downloaded(base_model: str) -> Path:
+def is_folder(base_model: str) -> bool:
+    """Return whether `base_model` names a local folder."""
+    return bool(base_model) and Path(base_model).is_dir()
+
+
+def on_hub(base_model: str) -> tuple[str, str]:
+    """Return name and commit of a model on the hub. Raises TsrError for what is no such thing."""
     pinned = _PINNED.fullmatch(base_model)
     if not pinned:
         raise TsrError(
             f"params.yaml: base_model: {base_model!r} is no folder, and no hub id with its commit; "
             "expected organisation/name@40 hex digits"
         )
+    return pinned["name"], pinned["revision"]
+
+
+def downloaded(base_model: str, *, local_only: bool = False) -> Path:
+    """Return the folder in the hub's cache with a model of the hub; with `local_only`, nothing is asked for there.
+
+    Raises TsrError for one that cannot be had.
+    """
+    name, commit = on_hub(base_model)
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(pinned["name"], revision=pinned["revision"], allow_patterns=list(_TAKEN)))
+        return Path(snapshot_download(name, revision=commit, allow_patterns=list(_TAKEN), local_files_only=local_only))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         told = " ".join(str(error).split())[:200]
         raise TsrError(f"params.yaml: base_model: {base_model} cannot be had from the hub: {told}") from error
@@ -76,6 +88,20 @@ def check_folder(folder: Path, settings: GivenBase) -> None:
             f"{folder}/config.json: the model wants code of its own; expected one of transformers', "
             "or base.trust_remote_code: true"
         )
+
+
+def fitted(folder: Path, settings: GivenBase, where: str) -> "PreTrainedTokenizerBase":
+    """Return a model's tokenizer with a pad token and the chat template that every later stage uses.
+
+    Raises TsrError for a tokenizer that cannot be read, or has no end token, and a template that cannot be used.
+    """
+    tokenizer = _tokenizer(folder)
+    if tokenizer.eos_token is None:
+        raise TsrError(f"{where}: the tokenizer has no end token, so that no answer would end; expected an eos_token")
+    _give_pad(tokenizer)
+    tokenizer.chat_template = template(tokenizer, settings)
+    check_template(tokenizer, where)
+    return tokenizer
 
 
 def _tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
@@ -156,7 +182,7 @@ def check_template(tokenizer: "PreTrainedTokenizerBase", where: str) -> None:
             f"{where}: the chat template's prompt is not how its conversation starts; "
             "expected base.template_values or base.chat_template to mend that"
         )
-    if tokenizer.eos_token_id is not None and len(whole) == len(asked):
+    if len(whole) == len(asked):
         raise TsrError(f"{where}: the chat template leaves out what the assistant says")
 
 

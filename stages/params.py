@@ -3,6 +3,7 @@
 `load()` reads the file; `load().block` is the block of the profile in force.
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -289,6 +290,8 @@ class Profile(Block):
         """Check each block by its backend's own `Settings`."""
         if unknown := sorted(set(blocks) - set(backends())):
             raise ValueError(f"no backend {unknown[0]!r}; there are: {', '.join(backends())}")
+        for name, values in blocks.items():
+            _check_no_secret(name, values)
         return {name: _checked(load_module(name).Settings, values, name) for name, values in blocks.items()}
 
     @model_validator(mode="after")
@@ -307,6 +310,19 @@ def _checked(kind: type[Block], values: Any, name: str) -> Block:
         raise ValueError(f"{name}.{_first(error, list(kind.model_fields))}") from error
     except TypeError as error:
         raise ValueError(f"{name}: expected a block of settings") from error
+
+
+_USER = re.compile(r"[^/\s]*//[^/\s]*@|[^/\s]+:[^/\s]*@")  # before a server's name in a URL, whole or not
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|")
+
+
+def _check_no_secret(name: str, values: Any) -> None:
+    """Raise ValueError, without showing it, for a secret in an engine's settings: DVC copies these to dvc.lock."""
+    for key, value in values.items() if isinstance(values, dict) else ():
+        if isinstance(value, str) and _USER.match(value):
+            raise ValueError(f"{name}.{key}: holds a user or password; expected the URL alone")
+        if isinstance(value, str) and str(key).endswith("_env") and not _VARIABLE.fullmatch(value):
+            raise ValueError(f"{name}.{key}: is no name of a variable; expected one, which holds the key")
 
 
 class Params(Block):
@@ -333,14 +349,19 @@ class Params(Block):
         return self.profiles[self.profile]
 
 
-def load(path: Path = PARAMS_FILE) -> Params:
-    """Read and check params.yaml. Raises TsrError naming the file, the key and what was expected."""
+def load(path: Path = PARAMS_FILE, profile: str = "") -> Params:
+    """Read and check params.yaml; `profile` takes the place of the one in force there.
+
+    Raises TsrError naming the file, the key and what was expected.
+    """
     if not path.is_file():
         raise TsrError(f"{path}: no such file; run tsr in the folder that holds params.yaml")
     raw = read_yaml(path, str(path))
     if not isinstance(raw, dict):
         raise TsrError(f"{path}: expected keys seed, profile, judge, teacher, arms and a block for each profile")
     fixed = {key: raw.pop(key) for key in ("seed", "profile", "judge", "teacher", "arms") if key in raw}
+    if profile:
+        fixed["profile"] = profile
     try:
         params = Params(**fixed, profiles=raw)
     except ValidationError as error:

@@ -20,7 +20,7 @@ from stages.progress import progress
 from stages.sources.chat_data import Settings
 from stages.sources.loading import Wanted, load
 from stages.sources.shortening import Messages, shortened
-from stages.sqlrun import SQL, keep_query, one_thread, out_of_core
+from stages.sqlrun import SQL, complaint, keep_query, one_thread, out_of_core
 
 Row = dict[str, Any]
 QUERIES = SQL / "sources"
@@ -159,7 +159,11 @@ class _Chosen:
         special = FunctionNullHandling.SPECIAL  # it may give null of what is none
         self.db.create_function("shortened", cut, [kind], kind, null_handling=special)
         self.db.execute("alter table found rename to whole")
-        self.db.execute("create temp table cut as select source, key, shortened(messages) as messages from whole")
+        try:
+            self.db.execute("create temp table cut as select source, key, shortened(messages) as messages from whole")
+        except duckdb.Error as error:  # so does what the template raises arrive here
+            told = complaint(error).rpartition("UDF: ")[2]
+            raise TsrError(f"prepare: the base model's chat template refuses a prompt: {told}") from error
         self._count("length", LENGTHS)
         self.db.execute(
             "create temp table found as select whole.* replace (cut.messages as messages) "

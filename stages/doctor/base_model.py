@@ -1,0 +1,147 @@
+"""The base model looked at without loading it: its folder, its weights' headers, its tokenizer, its context."""
+
+import json
+import struct
+from dataclasses import dataclass, field
+from functools import reduce
+from operator import mul
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stages import given_base, models
+from stages.doctor import hub
+from stages.errors import TsrError
+from stages.params import GivenBase, MadeBase, Profile
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+INDEX = "model.safetensors.index.json"
+_LONGEST_HEADER = 100_000_000  # bytes; safetensors' own limit
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What the files of weights hold: parameters, and bytes on disk."""
+
+    parameters: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base model. What is not known, for what `problems` say, is None.
+
+    `answer` is what the hub said, where it was asked.
+    """
+
+    folder: Path | None = None
+    weights: Weights | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+    tokenizer: "PreTrainedTokenizerBase | None" = None
+    had_template: bool = True
+    had_pad: bool = True
+    problems: tuple[str, ...] = ()
+    answer: hub.Answer | None = None
+
+    @property
+    def context(self) -> int:
+        """Return the positions that the model has; 0 where that is not known."""
+        return context_of(self.config)
+
+
+def context_of(config: dict[str, Any]) -> int:
+    """Return the positions of a model by its configuration; 0 where it does not say."""
+    inner = config.get("text_config") if isinstance(config.get("text_config"), dict) else {}
+    return int(config.get("max_position_embeddings") or (inner or {}).get("max_position_embeddings") or 0)
+
+
+def look_at(block: Profile) -> Base:
+    """Return what is known of a profile's base model."""
+    if isinstance(block.base, MadeBase):
+        from stages.tiny_llama import build_tokenizer
+
+        return Base(tokenizer=build_tokenizer(), config={"max_position_embeddings": block.base.context})
+    found = _found(block.base_model)
+    if found.folder is None:
+        return found
+    return _read(found.folder, block.base, found.answer)
+
+
+def _found(base_model: str) -> Base:
+    """Return where the model lies: in the folder that is named, or in the hub's cache."""
+    if given_base.is_folder(base_model):
+        return Base(folder=Path(base_model))
+    try:
+        name, commit = given_base.on_hub(base_model)
+    except TsrError as error:
+        return Base(problems=(str(error),))
+    try:
+        cached = given_base.downloaded(base_model, local_only=True)
+        if list(cached.glob("*.safetensors")):
+            return Base(folder=cached)
+    except TsrError:
+        pass
+    answer = hub.ask("model", name, commit)
+    return Base(answer=answer, weights=Weights(answer.parameters, answer.bytes) if answer.bytes else None)
+
+
+def _read(folder: Path, settings: GivenBase, answer: hub.Answer | None) -> Base:
+    problems, weights, tokenizer = [], None, None
+    config: dict[str, Any] = {}
+    try:
+        given_base.check_folder(folder, settings)
+        config = models.read_json(folder / "config.json")
+        weights = weights_of(folder)
+    except TsrError as error:
+        problems.append(str(error))
+    had_template, had_pad = True, True
+    if not problems or config:
+        try:
+            had_template, had_pad = _had(folder)
+            tokenizer = given_base.fitted(folder, settings, str(folder))
+        except TsrError as error:
+            problems.append(str(error))
+    return Base(folder, weights, config, tokenizer, had_template, had_pad, tuple(problems), answer)
+
+
+def _had(folder: Path) -> tuple[bool, bool]:
+    """Return whether a model came with a chat template and with a pad token."""
+    beside, inside = folder / "chat_template.jinja", folder / "tokenizer_config.json"
+    said = models.read_json(inside) if inside.is_file() else {}
+    older = folder / "special_tokens_map.json"
+    pads = said.get("pad_token") or (models.read_json(older).get("pad_token") if older.is_file() else None)
+    return beside.is_file() or bool(said.get("chat_template")), bool(pads)
+
+
+def weights_of(folder: Path) -> Weights:
+    """Return the size of a model by the headers of its files. Raises TsrError for one that is missing or cut off."""
+    files = sorted(folder.glob("*.safetensors"))
+    if (folder / INDEX).is_file():
+        listed = models.read_json(folder / INDEX).get("weight_map")
+        names = set(listed.values()) if isinstance(listed, dict) else set()
+        if lost := sorted(names - {file.name for file in files}):
+            raise TsrError(f"{folder}: no {lost[0]} in it, which {INDEX} names; {len(lost)} are like that")
+    sizes = [_file(file) for file in files]
+    return Weights(sum(one.parameters for one in sizes), sum(one.bytes for one in sizes))
+
+
+def _file(path: Path) -> Weights:
+    """Return what a safetensors file holds: 8 bytes with the header's length, a header in JSON, the numbers."""
+    size = path.stat().st_size
+    with path.open("rb") as handle:
+        start = handle.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else _LONGEST_HEADER + 1
+        try:
+            if length > _LONGEST_HEADER:
+                raise ValueError
+            header = json.loads(handle.read(length))
+            tensors = [one for name, one in header.items() if name != "__metadata__"]
+            end = max((one["data_offsets"][1] for one in tensors), default=0)
+            count = sum(reduce(mul, one["shape"], 1) for one in tensors)
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+            told = f"is no safetensors file, or a pointer to one, of {size} bytes"
+            raise TsrError(f"{path}: {told}; expected the weights themselves") from error
+    if size < 8 + length + end:
+        raise TsrError(f"{path}: is cut off: {size} bytes; its header says {8 + length + end}")
+    return Weights(count, size)
