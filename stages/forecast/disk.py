@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from stages import paths
 from stages.forecast.assumed import Assumed
@@ -81,10 +80,3 @@ def _checkpoints(profile: Profile, shape: Shape) -> Room:
     settings = profile.training
     trained = shape.parameters if settings.adapter == "none" else shape.adapters(settings.lora_rank)
     return Room(CHECKPOINTS, 0, float(KEPT_CHECKPOINTS * 12 * trained), 0.0, "parameters")
-
-
-def free(path: Path) -> int:
-    """Return the free bytes of the disk that a folder of the project lies on."""
-    import shutil
-
-    return shutil.disk_usage(path if path.is_dir() else Path()).free

@@ -54,10 +54,10 @@ def forecast(params: Params, how: How) -> Forecast:
     recorded = done.recorded(name) if in_force else {}
     of_model = _shape(profile, how.config, name, recorded)
     launch = memory.launch_of(profile)
+    gpu = _gpu(how.gpu, of_model, profile, launch, assumed)
     measured = lengths.of(profile, recorded, assumed)
     planned = plan.of(params).as_dict()
     tasks = _marked(params.seed, profile, work.tasks(profile, planned, measured, assumed), in_force=in_force)
-    gpu = _gpu(how.gpu, of_model, profile, launch, assumed)
     machine = speed.Machine(of_model, profile, gpu, launch.processes, assumed, measured)
     finished = [task for task in tasks if task.done]
     rates = _rates(how.timings, finished, rates_given, cpu=gpu is None)

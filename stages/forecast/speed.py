@@ -72,10 +72,10 @@ def _name(kind: str, words: list[str]) -> str:
     return f"{kind}@{'.'.join(keys[:own])}" if own else kind
 
 
-def of_benchmarks(path: Path, tasks: Iterable[Task]) -> Rates | None:
-    """Return the rates of the default run that `make bench` measured, or None where that run had other stages.
+def of_benchmarks(path: Path, finished: Iterable[Task]) -> Rates | None:
+    """Return the rates of the default run that `make bench` measured, or None where they cannot be told.
 
-    The file has seconds by kind of stage; the tokens are those of `tasks`, whose numbers are of the tables.
+    Where the file has no tokens they are those of `finished`, if these are as many stages as it measured.
     """
     if not path.is_file():
         return None
@@ -84,22 +84,25 @@ def of_benchmarks(path: Path, tasks: Iterable[Task]) -> Rates | None:
         measured = run["seconds_by_stage"]
     except (ValueError, KeyError, TypeError):
         return None
-    of_kind: dict[str, list[Task]] = defaultdict(list)
-    for task in tasks:
-        of_kind[task.kind].append(task)
-    for kind in MODEL_KINDS:  # a stage without a row to ask about may have come since
-        alike = {len(of_kind[kind]), sum(task.tokens > 0 for task in of_kind[kind])}
-        if measured.get(kind, {}).get("runs") not in alike:
+    listed = list(finished)
+    rates = {}
+    for kind in MODEL_KINDS:
+        tokens = measured[kind].get("tokens") or _tokens(kind, measured[kind]["runs"], listed)
+        if tokens is None:
             return None
-    tokens = {
-        kind: sum(task.tokens for task in of_kind[kind]) / measured[kind]["model_seconds"]
-        for kind in MODEL_KINDS
-        if of_kind[kind] and measured[kind]["model_seconds"]
-    }
+        if measured[kind]["model_seconds"]:
+            rates[kind] = tokens / measured[kind]["model_seconds"]
     start = {kind: (one["seconds"] - one["model_seconds"]) / one["runs"] for kind, one in measured.items()}
     stages = sum(one["runs"] for one in measured.values())
     around = (run["seconds"] - sum(one["seconds"] for one in measured.values())) / stages
-    return Rates(tokens, start, around, str(path))
+    return Rates(rates, start, around, str(path))
+
+
+def _tokens(kind: str, runs: int, finished: list[Task]) -> float | None:
+    """Return the tokens of a kind's finished stages; a stage without a row to ask about may have come since."""
+    found = [task for task in finished if task.kind == kind]
+    alike = {len(found), sum(task.tokens > 0 for task in found)}
+    return sum(task.tokens for task in found) if runs in alike else None
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,6 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from stages import paths
-from stages.forecast import disk
 from stages.forecast.assumed import DEFAULTS
 from stages.forecast.forecast import Forecast, fits
 from stages.forecast.memory import GIB
@@ -115,7 +113,7 @@ def _table(title: str, columns: list[str], left: int) -> Any:
 
 
 def _work(found: Forecast) -> Any:
-    spent = "GPU time" if found.gpu else "CPU time"
+    spent = "GPU time" if found.gpu else "time"
     counts = ["stages", "done", "requests", "read", "written", "trained", "steps"]
     table = _table("Work", ["stage", *counts, spent, "done", "left"], 1)
     rows = [(kind, *_sums(found, lambda task, kind=kind: task.kind == kind)) for kind in KINDS]  # type: ignore[misc]
@@ -164,7 +162,7 @@ def _disk(found: Forecast) -> Any:
         )
     table.add_section()
     sums = [sum(getattr(room, name) for room in found.rooms) for name in ("planned", "here", "left")]
-    table.add_row("all", "", *(size(value) for value in sums), f"free: {size(disk.free(paths.data()))}")
+    table.add_row("all", "", *(size(value) for value in sums), "")
     return table
 
 
@@ -197,8 +195,10 @@ LENGTHS = {
 def _notes(found: Forecast) -> list[str]:
     totals = _totals(found)
     hours = totals["hours"]
-    told = f"{duration(3600 * hours['planned'])} one stage after another, {duration(3600 * hours['left'])} of it left"
-    lines = [told]
+    lines = []
+    if totals["unknown"] < len(found.tasks):
+        told = f"{duration(3600 * hours['planned'])} one stage after another"
+        lines.append(f"{told}, {duration(3600 * hours['left'])} of it left")
     if found.gpu:
         held = totals["gpu_hours_held"]
         held = f"{held['planned']:.3g} GPU-hours, {held['left']:.3g} left"
