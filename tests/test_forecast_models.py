@@ -1,5 +1,6 @@
 """A model's shape against transformers and PEFT, and what is held in memory against what torch holds."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,16 @@ def test_parameters_are_those_of_transformers(family: str, changes: dict[str, An
     with torch.device("meta"):
         model = transformers.AutoModelForCausalLM.from_config(config(family, **changes))
     assert shaped(model.config).parameters == sum(p.numel() for p in model.parameters())
+
+
+def test_the_micro_worlds_model_is_the_one_that_is_made() -> None:
+    from stages.params import load
+    from stages.tiny_llama import build_model, build_tokenizer
+
+    block = load().profiles["micro"].base
+    model = build_model(build_tokenizer(), 1, **block.model_dump())
+    assert shape.made(block) == replace(shaped(model.config), name="made", source="params.yaml: base")
+    assert shape.made(block).parameters == sum(p.numel() for p in model.parameters())
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

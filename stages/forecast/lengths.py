@@ -113,7 +113,7 @@ def _pairs(recorded: dict[str, Ran]) -> tuple[Length | None, dict[str, float]]:
     for name, one in recorded.items():
         stage, _, key = name.partition("@")
         file = paths.measures_json(key) if stage == "measure" else None
-        if file is None or not file.is_file():
+        if file is None or not (file.is_file() and paths.pairs(key).is_file()):
             continue
         told = models.read_json(file)
         epochs = next(value for param, value in one.params.items() if param.endswith(".dpo.epochs"))

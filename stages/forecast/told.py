@@ -77,17 +77,16 @@ def put(found: Forecast, form: str) -> None:
         return
     from rich.console import Console
 
-    width = shutil.get_terminal_size((WIDTH, 40)).columns
-    console = Console(width=max(width, 100), highlight=False, markup=False, soft_wrap=False)
-    for line in _head(found):
-        console.print(line)
-    for table in (_work(found), _memory(found), _disk(found), _grounds(found)):
-        console.print(table)
-    for line in _notes(found):
-        console.print(line)
+    width = max(shutil.get_terminal_size((WIDTH, 40)).columns, 100)
+    console = Console(width=width, highlight=False, markup=False)
+    for part in (_head(found), _work(found), _memory(found), _disk(found), _grounds(found), _notes(found)):
+        with console.capture() as shown:
+            console.print(part)
+        lines = [line.rstrip() for line in shown.get().splitlines()]
+        sys.stdout.write("".join(f"{line}\n" for line in lines if line) + ("" if isinstance(part, str) else "\n"))
 
 
-def _head(found: Forecast) -> list[str]:
+def _head(found: Forecast) -> str:
     one = found.shape
     lines = [f"profile {found.profile}: {one.name}, {count(one.parameters)} parameters ({one.source})"]
     if found.gpu:
@@ -98,7 +97,7 @@ def _head(found: Forecast) -> list[str]:
         figures = f"{gpu.gib:g} GiB, {gpu.tflops:g} TFLOPS, {gpu.gb_s:g} GB/s"
         lines.append(f"GPU: {_held(found)} x {gpu.name} ({figures}; {gpu.source}){chosen}")
     rates = found.rates.source or ("the GPU's published figures" if found.gpu else "none known (--timings, --rate)")
-    return [*lines, f"rates: {rates}"]
+    return "\n".join([*lines, f"rates: {rates}", ""])
 
 
 def _table(title: str, columns: list[str], left: int) -> Any:
@@ -192,7 +191,7 @@ LENGTHS = {
 }
 
 
-def _notes(found: Forecast) -> list[str]:
+def _notes(found: Forecast) -> str:
     totals = _totals(found)
     hours = totals["hours"]
     lines = []
@@ -207,7 +206,7 @@ def _notes(found: Forecast) -> list[str]:
         silent = sorted({t.kind for t, s in zip(found.tasks, found.seconds, strict=True) if s is None}, key=KINDS.index)
         lines.append(f"not known, and not in the sums: the time of {', '.join(silent)}")
     lines.append("DVC keeps a second copy of models and tables in its cache, unless cache.type links them")
-    return lines
+    return "\n".join(lines)
 
 
 def count(value: float) -> str:
