@@ -488,6 +488,36 @@ def alpaca_eval(
 
 
 @app.command()
+def forecast(
+    profile: Annotated[str, typer.Option("--profile", help="A block of params.yaml; left out: the one in force.")] = "",
+    gpu: Annotated[str, typer.Option("--gpu", metavar="NAME", help="E.g. rtx-4090, a100-80, h100-80.")] = "",
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", metavar="FILE", help="The base model's config.json, where it is not here."),
+    ] = None,
+    timings: Annotated[
+        Path | None, typer.Option("--timings", metavar="FILE", help="Of finished stages: TSR_TIMINGS=FILE wrote them.")
+    ] = None,
+    rate: Annotated[
+        list[str] | None, typer.Option("--rate", metavar="STAGE=NUMBER", help="Tokens a second of a kind of stage.")
+    ] = None,
+    assume: Annotated[
+        list[str] | None, typer.Option("--assume", metavar="NAME=NUMBER", help="In place of what is taken for granted.")
+    ] = None,
+    form: Annotated[str, typer.Option("--format", help="text, or json: one object.")] = "text",
+) -> None:
+    """Tell what a run will take before it starts: tokens, hours, memory, disk; and what is there already."""
+    from stages.forecast import told
+    from stages.forecast.forecast import How
+    from stages.forecast.forecast import forecast as tool
+
+    if form not in ("text", "json"):
+        raise TsrError(f"forecast: --format {form!r}: expected text or json")
+    how = How(profile, gpu, config, timings, tuple(assume or ()), tuple(rate or ()))
+    told.put(tool(_params(), how), form)
+
+
+@app.command()
 def explore(
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.")] = 8718,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open a browser window.")] = True,

@@ -157,7 +157,7 @@ def _lay_out(db: duckdb.DuckDBPyConnection, parts: list[Slice], folder: Path) ->
     """
     _place(db, parts)
     view_query(db, "placed_texts", TEXTS, {})
-    db.view("placed_texts").write_parquet(str(folder), partition_by=["part"], compression="lz4")
+    db.view("placed_texts").write_parquet(str(folder), partition_by=["part"], compression="uncompressed")
     if written := sorted(folder.rglob("*.parquet")):
         parquet(db, written).create_view("texts")
     else:  # nothing was chosen

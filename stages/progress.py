@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 LINE_EVERY_SECONDS = 10.0
-spent = {"seconds": 0.0}  # in progress blocks of this process: the model's part of a stage, for `make bench`
+# In progress blocks of this process: the seconds of a stage's model, for `make bench`; items that were there already.
+spent = {"seconds": 0.0, "reused": 0.0}
 
 
 class Advance(Protocol):
@@ -33,6 +34,7 @@ def progress(title: str, total: int, unit: str = "rows", reused: int = 0) -> Ite
         yield from (_bar if sys.stderr.isatty() else _lines)(state)
     finally:
         spent["seconds"] += time.monotonic() - state.start
+        spent["reused"] += reused
 
 
 @dataclass

@@ -89,7 +89,7 @@ def default_run(clone: Path) -> dict[str, Any]:
             "around stages: DVC's graph, hashing and lock file, process start and end": round(total - in_stages, 1),
         },
         "imports_seconds_by_estimate": round(imports, 1),
-        "seconds_by_stage": _by_stage(rows),
+        "seconds_by_stage": _by_stage(rows, _tokens(clone)),
         "noop_seconds": round(median_seconds(["dvc", "repro", "-q"], clone), 2),
         "pair_seconds": round(median_seconds(_pair_command(clone), clone), 2),
         "report_seconds": round(median_seconds(["tsr", "report"], clone), 2),
@@ -105,13 +105,25 @@ def _import_seconds(row: dict[str, Any]) -> float:
     return _IMPORT_COST[kind] if is_model else 0.0
 
 
-def _by_stage(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+def _tokens(clone: Path) -> dict[str, float]:
+    """Return the tokens that each kind of stage read, wrote and trained on: `tsr forecast` makes rates of them."""
+    told = subprocess.run(["tsr", "forecast", "--format", "json"], cwd=clone, check=True, capture_output=True)
+    counted: dict[str, float] = {}
+    for stage in json.loads(told.stdout)["stages"]:
+        kind = stage["stage"].partition("@")[0]
+        tokens = sum(stage[name] for name in ("read", "written", "trained", "forward"))
+        counted[kind] = counted.get(kind, 0) + tokens
+    return counted
+
+
+def _by_stage(rows: list[dict[str, Any]], tokens: dict[str, float]) -> dict[str, dict[str, float]]:
     names = list(dict.fromkeys(row["command"][0] for row in rows))
     return {
         name: {
             "runs": sum(r["command"][0] == name for r in rows),
             "seconds": round(sum(r["seconds"] for r in rows if r["command"][0] == name), 1),
             "model_seconds": round(sum(r["model_seconds"] for r in rows if r["command"][0] == name), 1),
+            "tokens": round(tokens.get(name, 0)),
         }
         for name in names
     }

@@ -8,9 +8,9 @@ from pathlib import Path
 from console import WIDTH
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", ROOT / "docs" / "exploring.md"]
+PAGES = [ROOT / "README.md", ROOT / "docs" / "exploring.md", ROOT / "docs" / "forecast.md"]
 ENV = os.environ | {"COLUMNS": WIDTH}
-BLOCK = re.compile(r"```console\n\$ ((?:duckdb|tsr query|tsr show|tsr sql) .*)\n(?:(?!\$ ).*\n)*?```")
+BLOCK = re.compile(r"```console\n\$ ((?:duckdb|tsr query|tsr show|tsr sql|tsr forecast) .*)\n(?:(?!\$ ).*\n)*?```")
 
 
 def main() -> None:

@@ -229,6 +229,7 @@ OF_THE_PLAN = {
     "report": [],
     "verify": [],
     "targets": [],
+    "forecast": [],
     "gc": [],
 }
 
