@@ -7,9 +7,11 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from itertools import pairwise
+from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import polars as pl
@@ -35,8 +37,13 @@ from stages.sqlrun import (
 )
 from stages.strategies import found, name_of
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 SIDES, TEXTS = SQL / "views" / "sides.sql", SQL / "texts.sql"
+TEXTS_AT_ONCE = 30_000
 PROMPTS = 20_000  # whose pairs are made at a time: with texts of 1,000 characters some 50 MB
+PARTS = 200  # at most, with more prompts each then: every part has an open file for a while
 
 
 def run(settings: Pair, name: str, strategy: str, sides: Sides) -> None:
@@ -55,10 +62,11 @@ def run(settings: Pair, name: str, strategy: str, sides: Sides) -> None:
         view_candidates(db, sides)
         values = choose(db, settings, name, strategy)
         parts = _parts(asked)
-        _lay_out(db, parts, folder)
+        texts = dict(zip(parts, _lay_out(db, parts, folder), strict=True))
 
         def work(part: Slice) -> pl.DataFrame:
             with db.cursor() as own:  # a connection serves one thread
+                own.register("texts", _mapped(texts[part]))
                 return _verdicts(own, values, part)
 
         verdicts = in_order(work, parts)
@@ -139,9 +147,10 @@ def _check_choice(db: duckdb.DuckDBPyConnection, where: str) -> None:
 
 
 def _parts(asked: Path) -> list[Slice]:
-    """Return parts of PROMPTS prompts each, in order; the row groups of the file are larger."""
+    """Return parts of the prompts, in order; the row groups of the file are larger."""
     ids = pl.read_parquet(asked, columns=["prompt_id"], hive_partitioning=False, glob=False)["prompt_id"].sort()
-    return [Slice(low, high) for low, high in pairwise(["", *ids.gather_every(PROMPTS)[1:], None])]
+    lows = ids.gather_every(max(PROMPTS, ceil(len(ids) / PARTS)))
+    return [Slice(low, high) for low, high in pairwise(["", *lows[1:], None])]
 
 
 def _place(db: duckdb.DuckDBPyConnection, parts: list[Slice]) -> None:
@@ -149,19 +158,32 @@ def _place(db: duckdb.DuckDBPyConnection, parts: list[Slice]) -> None:
     db.register("parts", pl.DataFrame({"part": range(len(parts)), "low": [part.low for part in parts]}).to_arrow())
 
 
-def _lay_out(db: duckdb.DuckDBPyConnection, parts: list[Slice], folder: Path) -> None:
-    """Write the chosen responses to a file a part, and make these `texts`.
+def _lay_out(db: duckdb.DuckDBPyConnection, parts: list[Slice], folder: Path) -> list[Path]:
+    """Write the chosen responses to an Arrow file a part; return the files, in the order of `parts`.
 
     Responses lie in the order of their ids and are wanted in the order of their prompts: sorting what does not fit into
     memory takes many times what this takes.
     """
+    import pyarrow as pa
+
     _place(db, parts)
-    view_query(db, "placed_texts", TEXTS, {})
-    db.view("placed_texts").write_parquet(str(folder), partition_by=["part"], compression="uncompressed")
-    if written := sorted(folder.rglob("*.parquet")):
-        parquet(db, written).create_view("texts")
-    else:  # nothing was chosen
-        keep_query(db, "texts", TEXTS, {})
+    view_query(db, "texts", TEXTS, {})
+    files = [folder / f"{part}.arrow" for part in range(len(parts))]
+    columns = pa.schema({"generation_id": pa.large_string(), "response": pa.large_string()})
+    with ExitStack() as stack:
+        writers = [stack.enter_context(pa.ipc.new_file(file, columns)) for file in files]
+        for batch in db.view("texts").to_arrow_reader(TEXTS_AT_ONCE):
+            for (part,), rows in pl.DataFrame(batch).partition_by("part", as_dict=True, include_key=False).items():
+                writers[part].write_table(rows.to_arrow(compat_level=pl.CompatLevel.oldest()))
+    return files
+
+
+def _mapped(file: Path) -> "pa.Table":
+    """Return an Arrow file's rows, read from the disk when they are asked."""
+    import pyarrow as pa
+
+    with pa.memory_map(str(file)) as source:
+        return pa.ipc.open_file(source).read_all()
 
 
 def _verdicts(db: duckdb.DuckDBPyConnection, values: dict[str, Any], part: Slice) -> pl.DataFrame:

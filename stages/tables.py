@@ -8,7 +8,7 @@ renamed: equal content has an equal hash, and a crash leaves no half file.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import polars as pl
 import yaml
@@ -138,18 +138,26 @@ def validate(table: str, data: pl.DataFrame, where: Path | str) -> pl.DataFrame:
     rules = contract(table)
     for key in [rules["key"], *rules.get("unique", [])]:
         _check_unique(table, ordered, key, where)
-    for name, spec in rules["columns"].items():
+    offences = list(_offences(rules["columns"]))
+    found = ordered.select(offence.any().alias(str(place)) for place, (offence, _, _) in enumerate(offences))
+    for (offence, name, reason), here in zip(offences, found.row(0) if offences else (), strict=True):
+        if here:
+            _refuse(table, ordered, offence, name, reason, where)
+    return ordered
+
+
+def _offences(columns: dict[str, dict[str, Any]]) -> Iterator[tuple[pl.Expr, str, str]]:
+    """Yield what no row may be, with the column and the words for it."""
+    for name, spec in columns.items():
         if not spec.get("nullable"):
-            _refuse(table, ordered, pl.col(name).is_null(), name, "is null", where)
+            yield pl.col(name).is_null(), name, "is null"
         if spec["type"] == "messages":
-            _refuse(table, ordered, _has_null_message(name), name, "has a message without role or content", where)
+            yield _has_null_message(name), name, "has a message without role or content"
         if spec["type"] == "float":
-            _refuse(table, ordered, ~pl.col(name).is_finite(), name, "is not a finite number", where)
+            yield ~pl.col(name).is_finite(), name, "is not a finite number"
         for limit, breaks in _LIMITS.items():
             if limit in spec:
-                wanted = f"is not within {limit} {spec[limit]}"
-                _refuse(table, ordered, breaks(pl.col(name), spec[limit]), name, wanted, where)
-    return ordered
+                yield breaks(pl.col(name), spec[limit]), name, f"is not within {limit} {spec[limit]}"
 
 
 def _has_null_message(column: str) -> pl.Expr:
@@ -192,12 +200,11 @@ def _rises(data: pl.DataFrame, key: list[str]) -> bool:
     return bool(alone or data.select(rises.slice(1).all(ignore_nulls=False)).item())
 
 
-def _refuse(table: str, data: pl.DataFrame, offence: pl.Expr, column: str, reason: str, where: Path | str) -> None:
+def _refuse(table: str, data: pl.DataFrame, offence: pl.Expr, column: str, reason: str, where: Path | str) -> NoReturn:
     bad = data.filter(offence)
-    if bad.height:
-        value = str(bad[column][0])[:60]
-        first = _key(bad, contract(table)["key"])
-        raise TsrError(f"{where}: column {column!r} {reason} in {bad.height} rows, first {first}: {value}")
+    value = str(bad[column][0])[:60]
+    first = _key(bad, contract(table)["key"])
+    raise TsrError(f"{where}: column {column!r} {reason} in {bad.height} rows, first {first}: {value}")
 
 
 def _key(data: pl.DataFrame, key: list[str]) -> str:

@@ -92,7 +92,7 @@ def layer_activations(shape: Shape, stream: int, element: int) -> float:
     `stream` is the size of a number in the residual stream and its norms, `element` of one in the linear maps.
     Each norm keeps what it got and what it scaled; each linear map its input, once for those that share it; attention
     q, k, v, its result and a sum a head; the MLP gate, up, the gate's activation and the product. Derived from
-    transformers' code, equal to what torch saves (tests/test_forecast_memory.py). In the manner of arXiv 2205.05198.
+    transformers' code, equal to what torch saves (tests/test_forecast_models.py). In the manner of arXiv 2205.05198.
     """
     asked, kept = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     norms = 2 * (2 * stream + element) * shape.hidden + 2 * 4

@@ -16,3 +16,4 @@ select distinct
     response_tokens
 from candidates
 semi join wanted using (generation_id)
+order by prompt_id, generation_id

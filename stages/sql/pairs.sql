@@ -17,7 +17,6 @@ told as (
     from chosen as c
     join texts as t using (generation_id)
     where c.prompt_id >= $low and ($high is null or c.prompt_id < $high)
-        and t.prompt_id >= $low and ($high is null or t.prompt_id < $high)  -- most of the texts need not be opened
 ),
 
 choice as (

@@ -3,16 +3,14 @@
 with placed as (
     select
         generation_id,
-        prompt_id,
         part
     from chosen
     asof join parts on chosen.prompt_id >= parts.low
 )
 
 select
-    p.part,
-    p.prompt_id,
-    p.generation_id,
-    g.response
-from generations as g
-join placed as p using (generation_id)
+    part,
+    generation_id,
+    response
+from generations
+join placed using (generation_id)

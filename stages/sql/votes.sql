@@ -9,8 +9,10 @@ with told as (
         generation_id,
         way,
         vote_id,
+        finish_reason,
         given_score,
-        case when way = 'votes' and finish_reason = 'stop' then parse(raw) end     as said,
+        -- The condition stands inside: what parse() says several times is then worked out once.
+        parse(case when way = 'votes' and finish_reason = 'stop' then raw end)     as said,
         case when way = 'one_token' then digit_logprobs end                        as digits
     from judgments
 ),
@@ -39,7 +41,7 @@ select
     vote_id,
     case
         when way = 'given' then given_score
-        when way = 'votes' then case when said between low() and high() then said end
+        when way = 'votes' then case when finish_reason = 'stop' and said between low() and high() then said end
         -- rounding must not step out of the range
         when mass > 0 and mass >= $least_mass then least(greatest(moment / mass, list_min(scores)), list_max(scores))
     end as value
