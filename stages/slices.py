@@ -43,9 +43,9 @@ def slices(path: Path, column: str, rows: int = ROWS) -> list[Slice]:
     for group in map(about.row_group, range(about.num_row_groups)):
         columns = (group.column(i) for i in range(group.num_columns))
         known = next(c.statistics for c in columns if c.path_in_schema == column)
-        if ahead >= about.num_rows / wanted and known is not None and known.has_min_max:
+        due = ahead + group.num_rows / 2 >= about.num_rows * (len(starts) + 1) / wanted  # nearer here than a group on
+        if due and len(starts) < wanted - 1 and known is not None and known.has_min_max:
             starts.append(known.min)
-            ahead = 0
         ahead += group.num_rows
     bounds = ["", *sorted(set(starts))]
     return [Slice(low, high) for low, high in zip(bounds, [*bounds[1:], None], strict=True)]
