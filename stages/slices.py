@@ -39,7 +39,8 @@ def slices(path: Path, column: str, rows: int = ROWS) -> list[Slice]:
     wanted = math.ceil(about.num_rows / rows)
     if about.num_rows > FEW:
         wanted = math.ceil(wanted / cores()) * cores()  # so that none waits for the last
-    starts, ahead = [], 0
+    starts: list[str] = []
+    ahead = 0
     for group in map(about.row_group, range(about.num_row_groups)):
         columns = (group.column(i) for i in range(group.num_columns))
         known = next(c.statistics for c in columns if c.path_in_schema == column)
