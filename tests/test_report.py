@@ -285,6 +285,34 @@ def test_report_without_ground_truth_and_with_one_round(tmp_path, monkeypatch):
         report.run(params.load())
 
 
+def counted(step: str, source: str, outcome: str, count: int, *, kept: bool = False) -> dict[str, Any]:
+    return {"step": step, "source": source, "outcome": outcome, "count": count, "kept": kept}
+
+
+def test_a_source_that_chooses_has_its_funnel_on_the_page(small):
+    judged = [counted("judgments", "prepare", "given", 20, kept=True)]
+    write_json({"steps": judged}, paths.funnel("eft"))  # the micro world's: they were made to measure
+    report.run(params.load())
+    assert 'id="sources"' not in outputs()["reports/index.html"].decode()
+
+    steps = [counted("questions", "files", "kept", 3000, kept=True), counted("questions", "files", "twice", 17)]
+    steps += [counted("questions", "oasst", "kept", 40, kept=True)]
+    steps += [counted("splits", "files", "eval", 2960, kept=True), counted("splits", "files", "spare", 40)]
+    write_json({"steps": steps}, paths.funnel("prompts"))
+    report.run(params.load())
+    page = outputs()["reports/index.html"].decode()
+    table = page[page.index('id="sources"') : page.index('id="pairs"')].replace(NBSP, " ")
+    lines = [re.sub(r"<.*?>", "|", line) for line in table.splitlines() if line.startswith("<tr>")]
+    cells = [[cell for cell in line.split("|") if cell] for line in lines]
+    assert cells == [
+        ["questions read", "files", "3,017", "3,000", "17 stands twice"],
+        ["oasst", "40", "40"],
+        ["questions that found a split", "files", "3,000", "2,960", "2,960 eval", "40 not needed"],
+        ["judgments of rated responses, to learn from", "prepare", "20", "20", "20 given"],
+    ]
+    assert "width:98.7%" in table
+
+
 # --- ways of reading a judge ----------------------------------------------------------------------------------
 
 READINGS = ["reply, parsed", "reply, distribution", "one token"]
