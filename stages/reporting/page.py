@@ -14,6 +14,7 @@ from stages.reporting.judging import judging_rows
 from stages.reporting.lineage import future_of, homes
 from stages.reporting.report_data import Row, RunData
 from stages.reporting.side_by_side import example
+from stages.reporting.tournaments import drawn
 from stages.reporting.verdicts import CONTRARY, NOT_SUPPORTED, NOT_TESTED, SUPPORTED, Estimate, number, plus_minus
 
 NOTHING = "\N{EN DASH}"
@@ -66,6 +67,7 @@ def context(params: Params, run: RunData) -> dict[str, Any]:
         "asides": sentences(params, run),
         "figures": all_figures(run),
         "funnel": funnel_lines(run.funnel),
+        "tournaments": [drawn(one) for one in run.tournaments],
         "reasons": chart_bars.reason_colours(report_tables.drops(run)),
         "judging": judging_rows(run),
         "trainings": [training_row(run, name) for name in run.plan["learns"]],

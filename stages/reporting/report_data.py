@@ -15,6 +15,7 @@ from stages.reporting import lineage
 from stages.reporting.claims import comparisons
 from stages.reporting.funnel import funnel_rows
 from stages.reporting.human import with_ratings
+from stages.reporting.tournaments import read_tournaments
 from stages.reporting.verdicts import Estimate
 from stages.sqlrun import SQL, connect, run_file
 from stages.truth import true_scores
@@ -52,6 +53,7 @@ class RunData:
     judging: list[Row]
     judging_seconds: dict[str, float]
     funnel: list[Row]
+    tournaments: list[Row]
 
     @property
     def has_truth(self) -> bool:
@@ -88,6 +90,7 @@ def read_run(params: Params) -> RunData:
             judging=run_file(db, QUERIES / "judging.sql", {"readings": _readings(params, list(models))}, {}).to_dicts(),
             judging_seconds=_judging_seconds(),
             funnel=funnel_rows(),
+            tournaments=read_tournaments(),
         )
 
 
