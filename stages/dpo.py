@@ -43,10 +43,12 @@ def fit(
     The seed comes from the run's seed, the policy's weights and the pairs, so equal work gives equal weights. The
     reference is the policy before its first step: its log-probabilities are computed once, and no second model is held.
     """
-    from trl import DPOConfig, DPOTrainer
+    from trl import DPOConfig
 
-    from stages.training import Job, adapter, arguments, load_policy, shared, train
+    from stages.dpo_trainer import Trainer
+    from stages.training import Job, adapter, arguments, check, load_policy, shared, train
 
+    check(settings.training, settings.following)
     tokenizer = models.load_tokenizer(policy)
     ordered, left_out = within(pairs.sort("prompt_id"), tokenizer, ("chosen", "rejected"), settings.dpo.max_tokens)
     ids = ordered.select("chosen_id", "rejected_id").rows()
@@ -60,7 +62,7 @@ def fit(
         logging_steps=1,
         **arguments(job),
     )
-    trainer = DPOTrainer(
+    trainer = Trainer(
         model=load_policy(job),
         processing_class=tokenizer,
         peft_config=adapter(settings.training),
