@@ -170,6 +170,17 @@ def load_policy(job: Job) -> Any:
     return models.load_model(job.policy, dtype, attn_implementation=job.settings.attention, **options).train()
 
 
+def reference(job: Job, args: TrainingArguments) -> Any:
+    """Return the model whose log-probabilities are the reference, where it cannot be the policy itself; else None.
+
+    Under DeepSpeed TRL 1.16 would wrap the policy for them, and once more to train it; the two wrappings disagree.
+    """
+    if getattr(args, "deepspeed_plugin", None) is None:
+        return None
+    dtype = "float32" if job.settings.adapter == "none" else job.settings.dtype  # as the policy
+    return models.load_model(job.policy, dtype, attn_implementation=job.settings.attention)
+
+
 def adapter(settings: Training) -> Any:
     """Return the configuration of LoRA (arXiv 2106.09685) on all linear layers, or None for whole weights."""
     if settings.adapter == "none":
@@ -230,7 +241,8 @@ def _last_checkpoint(folder: Path) -> Path | None:
 
 def _save(trainer: Any, job: Job, steps: int) -> None:
     """Write the new model version as whole weights, an adapter merged into them."""
-    state = trainer.accelerator.get_state_dict(trainer.model)  # all processes, where weights lie in parts
+    whole = trainer.deepspeed if trainer.is_deepspeed_enabled else trainer.model
+    state = trainer.accelerator.get_state_dict(whole)  # all processes, where weights lie in parts
     if not is_main():
         return
     model = trainer.accelerator.unwrap_model(trainer.model)
@@ -260,7 +272,9 @@ def _save(trainer: Any, job: Job, steps: int) -> None:
 def _merged(trained: Any, state: dict[str, torch.Tensor], job: Job) -> tuple[Any, dict[str, torch.Tensor]]:
     """Return the policy with the trained adapter merged in: into its own weights, not into quantised ones."""
     from peft import get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
+    unset_hf_deepspeed_config()  # under ZeRO-3 a model would be divided over all processes as it is read; this is one
     whole = get_peft_model(models.load_model(job.policy, job.settings.save_dtype), adapter(job.settings))
     set_peft_model_state_dict(whole, get_peft_model_state_dict(trained, state_dict=state))
     merged = whole.merge_and_unload()

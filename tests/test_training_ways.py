@@ -21,7 +21,8 @@ from stages.params import Profile, load
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.*:FutureWarning", "ignore::UserWarning")
 ROOT = Path(__file__).resolve().parents[1]
-TWO = str(ROOT / "stages/accelerate/two_processes.yaml")
+LAUNCH = ROOT / "stages/accelerate"
+TWO = str(LAUNCH / "two_processes.yaml")
 SEED = 7
 
 
@@ -187,7 +188,7 @@ def test_each_log_has_what_is_asked_for_and_stays_in_the_store(
 
     found = []
     for to in ("none", log):
-        done = dpo_as_a_stage(folder, {"HOME": str(home), "TSR_STORE": str(store)}, following={"log_to": to})
+        done = stage(folder, *DPO, env={"HOME": str(home), "TSR_STORE": str(store)}, following={"log_to": to})
         assert done.returncode == 0, done.stderr[-3000:]
         found.append(files() | {folder / "params.yaml": ""})
     assert found[0] == found[1]
@@ -293,18 +294,20 @@ def test_packed_examples_are_tried_on_the_model(family: str, tmp_path: Path, mon
         packing.check(model, tmp_path)
 
 
-def dpo_as_a_stage(
-    folder: Path, env: dict[str, str] | None = None, **blocks: dict[str, Any]
+DPO = ("dpo", "sr-1", "--policy", "M0")
+
+
+def stage(
+    folder: Path, *command: str, env: dict[str, str] | None = None, **blocks: dict[str, Any]
 ) -> subprocess.CompletedProcess[str]:
-    """Train sr-1 in a run's folder as DVC would, with some keys changed and some variables set."""
+    """Run a stage in a run's folder as DVC would, with some keys changed and some variables set."""
     params = yaml.safe_load((folder / "params.yaml").read_text())
     for block, keys in blocks.items():
         params["micro"][block] |= keys
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
-    command = [sys.executable, "-m", "stages", "dpo", "sr-1", "--policy", "M0"]
     known = os.environ | {"PYTHONPATH": str(ROOT)} | (env or {})
     return subprocess.run(
-        command,
+        [sys.executable, "-m", "stages", *command],
         cwd=folder,
         env=known,
         stdin=subprocess.DEVNULL,
@@ -315,31 +318,51 @@ def dpo_as_a_stage(
     )
 
 
+DIVIDED = [("dpo", "none"), ("dpo", "lora"), ("sft", "none")]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("adapter", ["none", "lora"])
-def test_two_processes_train_as_one(finished: tuple[Run, Path], tmp_path: Path, adapter: str) -> None:
-    """Over gloo, from the command line. Batches are full: of one that is not, rows would stand in for the missing."""
+@pytest.mark.parametrize("launch", ["two_processes", "fsdp", "zero3"])
+@pytest.mark.parametrize(("name", "adapter"), DIVIDED, ids=["-".join(one) for one in DIVIDED])
+def test_two_processes_train_as_one(
+    finished: tuple[Run, Path], tmp_path: Path, name: str, adapter: str, launch: str
+) -> None:
+    """Over gloo, from the command line, weights whole or in parts.
+
+    Batches are full: of one that is not, rows would stand in for the missing.
+    """
     from safetensors.torch import load_file
 
+    if launch == "zero3":
+        pytest.importorskip("deepspeed", reason="needs DeepSpeed: pip install deepspeed")
     folder = tmp_path / "run"
     shutil.copytree(finished[1], folder)
     pairs = pl.read_parquet(folder / "data/pairs/sr-1.parquet")
     pairs.head(2).write_parquet(folder / "data/pairs/sr-1.parquet")
+    settings = yaml.safe_load((LAUNCH / f"{launch}.yaml").read_text()) | {"num_processes": 2}
+    (folder / "two.yaml").write_text(yaml.safe_dump(settings))
+    command, made, policy = (DPO, "sr-1", "M0") if name == "dpo" else (("sft",), "M0", "base")
     found = {}
-    for launch in ("", TWO):
-        done = dpo_as_a_stage(folder, training={"launch": launch, "adapter": adapter}, dpo={"batch_size": 2})
+    for how in ("", "two.yaml"):
+        done = stage(
+            folder,
+            *command,
+            env={"DS_ACCELERATOR": "cpu"},
+            training={"launch": how, "adapter": adapter},
+            dpo={"batch_size": 2},
+        )
         assert done.returncode == 0, done.stderr[-3000:]
-        assert done.stderr.count("dpo sr-1: ") == 1, "one process shows progress"
-        found[launch] = load_file(folder / "data/models/sr-1/model.safetensors")
-    before = load_file(folder / "data/models/M0/model.safetensors")
-    assert 0 < furthest(found[""], found[TWO]) < 0.01 * furthest(found[""], before)
+        assert done.stderr.count(f"{name} {made}: ") == 1, "one process shows progress"
+        found[how] = load_file(folder / f"data/models/{made}/model.safetensors")
+    before = load_file(folder / f"data/models/{policy}/model.safetensors")
+    assert 0 < furthest(found[""], found["two.yaml"]) < 0.01 * furthest(found[""], before)
 
 
 @pytest.mark.slow
 def test_a_failing_process_ends_the_stage(finished: tuple[Run, Path], tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(finished[1], folder)
-    done = dpo_as_a_stage(folder, training={"launch": TWO}, dpo={"batch_size": 3})
+    done = stage(folder, *DPO, training={"launch": TWO}, dpo={"batch_size": 3})
     assert done.returncode == 2
     assert "batch_size 3 is no multiple of training.rows_at_once 2 x 2 processes" in done.stderr
     assert done.stderr.strip().splitlines()[-1].startswith("tsr: training under ")
