@@ -66,21 +66,22 @@ def check(settings: Training, following: Following) -> None:
     if settings.adapter == "qlora":
         if where == "cpu":
             raise TsrError("params.yaml: training.adapter: qlora needs a GPU; expected lora or none on a CPU")
-        _need("bitsandbytes", "training.adapter: qlora", "lora or none")
+        _need(("bitsandbytes",), "training.adapter: qlora", "lora or none")
     if settings.attention == "flash_attention_2":
         if where == "cpu" or settings.dtype != "bfloat16":
             raise TsrError(
                 f"params.yaml: training.attention: flash_attention_2 needs a GPU and dtype bfloat16, not {where} and "
                 f"{settings.dtype}; expected sdpa or eager"
             )
-        _need("flash_attn", "training.attention: flash_attention_2", "sdpa or eager")
+        _need(("flash_attn", "kernels"), "training.attention: flash_attention_2", "sdpa or eager")
     if following.log_to != "none":
-        _need(following.log_to, f"following.log_to: {following.log_to}", "tensorboard or none")
+        _need((following.log_to,), f"following.log_to: {following.log_to}", "tensorboard or none")
 
 
-def _need(package: str, key: str, instead: str) -> None:
-    if importlib.util.find_spec(package) is None:
-        name = package.replace("_", "-")
+def _need(packages: tuple[str, ...], key: str, instead: str) -> None:
+    """Raise TsrError unless one of the packages is there; the first one is what to install."""
+    if not any(map(importlib.util.find_spec, packages)):
+        name = packages[0].replace("_", "-")
         raise TsrError(f"params.yaml: {key}: {name} is not installed; `pip install {name}`, or {instead}")
 
 
