@@ -9,7 +9,12 @@ def picture(ranking: list[Row], anchor: str) -> str:
 
     rows = [{key: row[key] for key in ("model", "elo", "elo_low", "elo_high")} for row in ranking]
     base = alt.Chart(alt.NamedData("rows")).encode(
-        y=alt.Y("model:N", title=None, sort=[row["model"] for row in rows], axis=alt.Axis(ticks=False, domain=False))
+        y=alt.Y(
+            "model:N",
+            title=None,
+            sort=[row["model"] for row in rows],
+            axis=alt.Axis(ticks=False, domain=False, labelPadding=10),
+        )
     )
     title = f"Elo points against {anchor}"
     across = alt.X("elo:Q", title=title, axis=alt.Axis(tickCount=6))
