@@ -532,7 +532,7 @@ def explore(
 def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be freed.")] = False,
 ) -> None:
-    """Free finished rows of weights, engines and sampling parameters that no stage of the plan uses."""
+    """Free finished rows that no stage of the plan and no tool uses, and checkpoints that no training goes on from."""
     from stages import gc as tool
     from stages import params, plan
 

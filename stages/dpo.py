@@ -41,12 +41,14 @@ def fit(
     """Train a copy of `policy` on `pairs`, save it as `name`, and return the trainer's log.
 
     The seed comes from the run's seed, the policy's weights and the pairs, so equal work gives equal weights. The
-    reference is the policy before its first step: its log-probabilities are computed once, and no second model is held.
+    reference is the policy before its first step: its log-probabilities are computed once, and no second model is kept.
     """
-    from trl import DPOConfig, DPOTrainer
+    from trl import DPOConfig
 
-    from stages.training import Job, adapter, arguments, load_policy, shared, train
+    from stages.dpo_trainer import Trainer
+    from stages.training import Job, adapter, arguments, check, load_policy, reference, shared, train
 
+    check(settings.training, settings.following)
     tokenizer = models.load_tokenizer(policy)
     ordered, left_out = within(pairs.sort("prompt_id"), tokenizer, ("chosen", "rejected"), settings.dpo.max_tokens)
     ids = ordered.select("chosen_id", "rejected_id").rows()
@@ -60,12 +62,14 @@ def fit(
         logging_steps=1,
         **arguments(job),
     )
-    trainer = DPOTrainer(
+    trainer = Trainer(
         model=load_policy(job),
+        ref_model=reference(job, args),
         processing_class=tokenizer,
         peft_config=adapter(settings.training),
         train_dataset=shared(ordered.select("prompt", "chosen", "rejected").to_dicts(), args, job),
         args=args,
     )
+    trainer.ref_model = None  # its log-probabilities are all that is needed from here
     total = steps or settings.dpo.epochs * -(-ordered.height // settings.dpo.batch_size)
     return train(trainer, job, "dpo", total)

@@ -156,6 +156,8 @@ class Sft(Schedule):
     def _has_a_length(self) -> "Sft":
         if bool(self.steps) == bool(self.epochs):
             raise ValueError("expected either steps or epochs above 0, and the other 0")
+        if self.packing and not self.max_tokens:
+            raise ValueError("packing: true needs max_tokens above 0: packed rows are that long")
         return self
 
 

@@ -60,8 +60,10 @@ def fit(seed: int, settings: Profile, examples: pl.DataFrame) -> list[dict[str, 
     """Train base on `examples`, on the tokens of their answers alone; save M0, and return the trainer's log."""
     from trl import SFTConfig, SFTTrainer
 
-    from stages.training import Job, adapter, arguments, load_policy, shared, train
+    from stages import packing
+    from stages.training import Job, adapter, arguments, check, load_policy, shared, train
 
+    check(settings.training, settings.following)
     base = paths.model("base")
     tokenizer = models.load_tokenizer(base)
     answered = examples.select("prompt_id", prompt="messages", completion=answer(pl.col("reference")))
@@ -74,14 +76,17 @@ def fit(seed: int, settings: Profile, examples: pl.DataFrame) -> list[dict[str, 
         packing=settings.sft.packing,
         completion_only_loss=True,
         logging_steps=10,
-        **arguments(job),
+        **arguments(job) | ({"max_length": settings.sft.max_tokens} if settings.sft.packing else {}),
     )
+    policy = load_policy(job)
+    if settings.sft.packing:
+        packing.check(policy, base)
     trainer = SFTTrainer(
-        model=load_policy(job),
+        model=policy,
         processing_class=tokenizer,
         peft_config=adapter(settings.training),
         train_dataset=shared(kept.select("prompt", "completion").to_dicts(), args, job),
         args=args,
     )
-    passes = settings.sft.epochs * -(-kept.height // settings.sft.batch_size)
+    passes = settings.sft.epochs * -(-len(trainer.train_dataset) // settings.sft.batch_size)  # packed, they are fewer
     return train(trainer, job, "sft", settings.sft.steps or passes)

@@ -1,11 +1,13 @@
 """What SFT and DPO share: trainer settings, a training that can be stopped and resumed, and what it leaves behind."""
 
+import importlib.util
 import json
 import os
 import shutil
 import tempfile
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,7 @@ class Job:
     rows: list[Any]
     left_out: int  # examples beyond max_tokens
 
-    @property
+    @cached_property
     def checkpoints(self) -> Path:
         """Return where a stopped training is kept: a folder of its own for all that decides the result."""
         decides = [self.seed, self.settings.model_dump(), self.schedule.model_dump(), self.rows, torch.__version__]
@@ -58,18 +60,58 @@ def rows_a_step(job: Job) -> tuple[int, int]:
     return at_once, batch // (processes * at_once)
 
 
+def check(settings: Training, following: Following) -> None:
+    """Raise TsrError, before any work, for what the settings ask for and this machine or installation does not have."""
+    where = device.found(settings.device)
+    if settings.adapter == "qlora":
+        if where == "cpu":
+            raise TsrError("params.yaml: training.adapter: qlora needs a GPU; expected lora or none on a CPU")
+        _need(("bitsandbytes",), "training.adapter: qlora", "lora or none")
+    if settings.attention == "flash_attention_2":
+        if where == "cpu" or settings.dtype != "bfloat16":
+            raise TsrError(
+                f"params.yaml: training.attention: flash_attention_2 needs a GPU and dtype bfloat16, not {where} and "
+                f"{settings.dtype}; expected sdpa or eager"
+            )
+        _need(("flash_attn", "kernels"), "training.attention: flash_attention_2", "sdpa or eager")
+    if following.log_to != "none":
+        _need((following.log_to,), f"following.log_to: {following.log_to}", "tensorboard or none")
+
+
+def _need(packages: tuple[str, ...], key: str, instead: str) -> None:
+    """Raise TsrError unless one of the packages is there; the first one is what to install."""
+    if not any(map(importlib.util.find_spec, packages)):
+        name = packages[0].replace("_", "-")
+        raise TsrError(f"params.yaml: {key}: {name} is not installed; `pip install {name}`, or {instead}")
+
+
+def _followed(job: Job) -> dict[str, Any]:
+    """Return what the trainer is told of its log. It stays in the store, unless the user's environment says otherwise.
+
+    A run is named as its checkpoints are: one that goes on is the same, one with other settings another.
+    """
+    store, run = paths.store().absolute(), job.checkpoints.name
+    known = {
+        "tensorboard": {"TENSORBOARD_LOGGING_DIR": str(store / "tensorboard" / run)},
+        "trackio": {"TRACKIO_DIR": str(store / "trackio")},
+        "wandb": {"WANDB_DIR": str(store), "WANDB_CACHE_DIR": str(store / "wandb/cache")}
+        | {"WANDB_MODE": "offline", "WANDB_PROJECT": "tsr", "WANDB_SILENT": "true"},
+    }
+    for name, value in known.get(job.following.log_to, {}).items():
+        os.environ.setdefault(name, value)
+    to = [] if job.following.log_to == "none" else [job.following.log_to]
+    return {"report_to": to, "run_name": run, "project": "tsr"}
+
+
 def arguments(job: Job) -> dict[str, Any]:
     """Return what SFTConfig and DPOConfig have in common.
 
     TRL 1.16 turns bf16 and gradient checkpointing on by default; here the settings decide.
     """
     at_once, times = rows_a_step(job)
-    if job.following.log_to == "tensorboard":
-        os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(paths.store() / "tensorboard" / job.name))
-    return {
+    return _followed(job) | {
         # It must be named and exist; without checkpoints nothing is written to it.
         "output_dir": str(job.checkpoints) if job.following.checkpoint_every else tempfile.gettempdir(),
-        "run_name": job.name,
         "use_cpu": device.found(job.settings.device) == "cpu",
         "bf16": job.settings.dtype == "bfloat16",
         "gradient_checkpointing": job.settings.gradient_checkpointing,
@@ -84,7 +126,6 @@ def arguments(job: Job) -> dict[str, Any]:
         "optim": "adamw_torch",
         "seed": job.seed,
         "max_length": None,  # nothing is cut: examples that are too long have been left out, and counted
-        "report_to": [] if job.following.log_to == "none" else [job.following.log_to],
         "save_strategy": "steps" if job.following.checkpoint_every else "no",
         "save_steps": job.following.checkpoint_every or 500,
         "save_total_limit": 2,
@@ -118,8 +159,6 @@ def load_policy(job: Job) -> Any:
     """Return the model to train: whole weights in float32, or frozen ones in `dtype` beneath an adapter."""
     options = {}
     if job.settings.adapter == "qlora":
-        if device.found(job.settings.device) == "cpu":
-            raise TsrError("params.yaml: training.adapter: qlora needs a GPU; expected lora or none on a CPU")
         from transformers import BitsAndBytesConfig
 
         options["quantization_config"] = BitsAndBytesConfig(
@@ -130,6 +169,17 @@ def load_policy(job: Job) -> Any:
         )
     dtype = "float32" if job.settings.adapter == "none" else job.settings.dtype
     return models.load_model(job.policy, dtype, attn_implementation=job.settings.attention, **options).train()
+
+
+def reference(job: Job, args: TrainingArguments) -> Any:
+    """Return the model whose log-probabilities are the reference, where it cannot be the policy itself; else None.
+
+    Under DeepSpeed TRL 1.16 would wrap the policy for them, and once more to train it; the two wrappings disagree.
+    """
+    if getattr(args, "deepspeed_plugin", None) is None:
+        return None
+    dtype = "float32" if job.settings.adapter == "none" else job.settings.dtype  # as the policy
+    return models.load_model(job.policy, dtype, attn_implementation=job.settings.attention)
 
 
 def adapter(settings: Training) -> Any:
@@ -192,7 +242,8 @@ def _last_checkpoint(folder: Path) -> Path | None:
 
 def _save(trainer: Any, job: Job, steps: int) -> None:
     """Write the new model version as whole weights, an adapter merged into them."""
-    state = trainer.accelerator.get_state_dict(trainer.model)  # all processes, where weights lie in parts
+    whole = trainer.deepspeed if trainer.is_deepspeed_enabled else trainer.model
+    state = trainer.accelerator.get_state_dict(whole)  # all processes, where weights lie in parts
     if not is_main():
         return
     model = trainer.accelerator.unwrap_model(trainer.model)
@@ -222,7 +273,9 @@ def _save(trainer: Any, job: Job, steps: int) -> None:
 def _merged(trained: Any, state: dict[str, torch.Tensor], job: Job) -> tuple[Any, dict[str, torch.Tensor]]:
     """Return the policy with the trained adapter merged in: into its own weights, not into quantised ones."""
     from peft import get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
+    unset_hf_deepspeed_config()  # under ZeRO-3 a model would be divided over all processes as it is read; this is one
     whole = get_peft_model(models.load_model(job.policy, job.settings.save_dtype), adapter(job.settings))
     set_peft_model_state_dict(whole, get_peft_model_state_dict(trained, state_dict=state))
     merged = whole.merge_and_unload()

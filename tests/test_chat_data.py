@@ -3,6 +3,7 @@
 import json
 import random
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -321,7 +322,8 @@ def check_funnel() -> None:
         assert row["kept"] <= row["rows"]
         if step == "splits":
             assert row["kept"] == sum(split.filter(pl.col("source") == source).height for split in splits.values())
-    for before, after in (("questions", "unique"), ("unique", "splits"), ("responses", "ratings")):
+    limited = [step for step in ("questions", "length", "unique") if any(step == name for name, _ in rows)]
+    for before, after in (*pairwise(limited), ("unique", "splits"), ("responses", "ratings")):
         for source in {source for step, source in rows if step == before}:
             assert rows[before, source]["kept"] == rows[after, source]["rows"] if (after, source) in rows else True
 
@@ -330,7 +332,9 @@ def test_the_funnel_adds_up_and_is_worded() -> None:
     run()
     check_funnel()
     rows = funnel_rows()
-    assert [row["step"] for row in rows if row["source"] == "oasst"] == [step for step in STEPS if step != "judgments"]
+    assert [row["step"] for row in rows if row["source"] == "oasst"] == [
+        step for step in STEPS if step not in ("length", "judgments")
+    ]
     worded = [told for row in rows for told, _, _ in row["went"]]
     assert set(worded) - set(REASONS.values()) == {"kept", *SPLITS}
     Path("data/prompts/funnel.json").write_text("[]")
@@ -342,7 +346,7 @@ def test_every_reason_is_worded() -> None:
     files = [*(ROOT / "stages/sql/sources").glob("*.sql"), ROOT / "stages/sql/eft.sql"]
     told = {name for path in files for name in re.findall(r"then '(\w+)'$", path.read_text(), re.MULTILINE)}
     assert told - {"rated", "fixed", "eval", "ift"} <= set(REASONS)
-    assert set(REASONS) - told == {"unreadable", "spare"}
+    assert set(REASONS) - told == {"unreadable", "spare", "cut", "too_long"}
 
 
 words = st.sampled_from(["a", "b ", " b", "c", "", "d", "e"])

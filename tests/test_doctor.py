@@ -81,8 +81,11 @@ def test_an_old_gpu_has_no_bfloat16_and_no_flash_attention() -> None:
     assert "needs a GPU" in problems(checks_machine.precision, given("small", flash, gpus=[]))[0]
 
 
-def test_packing_needs_flash_attention_and_qlora_a_gpu() -> None:
-    assert "would see each other" in problems(checks_machine.precision, given("small", {"sft.packing": True}))[0]
+def test_packing_is_refused_under_zero3_alone_and_qlora_needs_a_gpu() -> None:
+    packed = {"sft.packing": True}
+    assert list(checks_machine.precision(given("small", packed))) == []
+    divided = given("small", packed, launch=Launch("DEEPSPEED", 1))
+    assert "cannot be tried for leaks" in notes(checks_machine.precision, divided)[0]
     assert (
         "qlora needs a GPU"
         in problems(checks_machine.precision, given("small", {"training.adapter": "qlora"}, gpus=[]))[0]

@@ -12,7 +12,7 @@ import pytest
 from stages import measure, pair, params, paths, plan, report, score, tables
 from stages.candidates import Sides, read_candidates
 from stages.errors import TsrError
-from stages.ids import content_id, prompt_id
+from stages.ids import content_id, file_sha256, prompt_id
 from stages.metrics import write_json
 from stages.parsing import Reading
 from stages.reporting.asides import best_round, judge_drift
@@ -283,6 +283,63 @@ def test_report_without_ground_truth_and_with_one_round(tmp_path, monkeypatch):
     paths.evaluation_json("M0").unlink()
     with pytest.raises(TsrError, match=r"M0\.json: no such file"):
         report.run(params.load())
+
+
+def counted(step: str, source: str, outcome: str, count: int, *, kept: bool = False) -> dict[str, Any]:
+    return {"step": step, "source": source, "outcome": outcome, "count": count, "kept": kept}
+
+
+def test_a_source_that_chooses_has_its_funnel_on_the_page(small):
+    judged = [counted("judgments", "prepare", "given", 20, kept=True)]
+    write_json({"steps": judged}, paths.funnel("eft"))  # the micro world's: they were made to measure
+    report.run(params.load())
+    assert 'id="sources"' not in outputs()["reports/index.html"].decode()
+
+    steps = [counted("questions", "files", "kept", 3000, kept=True), counted("questions", "files", "twice", 17)]
+    steps += [counted("questions", "oasst", "kept", 40, kept=True)]
+    steps += [counted("splits", "files", "eval", 2960, kept=True), counted("splits", "files", "spare", 40)]
+    write_json({"steps": steps}, paths.funnel("prompts"))
+    report.run(params.load())
+    page = outputs()["reports/index.html"].decode()
+    table = page[page.index('id="sources"') : page.index('id="pairs"')].replace(NBSP, " ")
+    lines = [re.sub(r"<.*?>", "|", line) for line in table.splitlines() if line.startswith("<tr>")]
+    cells = [[cell for cell in line.split("|") if cell] for line in lines]
+    assert cells == [
+        ["questions read", "files", "3,017", "3,000", "17 stands twice"],
+        ["oasst", "40", "40"],
+        ["questions that found a split", "files", "3,000", "2,960", "2,960 eval", "40 not needed"],
+        ["judgments of rated responses, to learn from", "prepare", "20", "20", "20 given"],
+    ]
+    assert "width:98.7%" in table
+
+
+def test_a_ranking_of_these_responses_is_shown_and_another_is_not(small, capsys):
+    hashes = {m: {"generations_sha256": file_sha256(paths.generations(m, "eval"))} for m in ("M0", "sr-1")}
+    ranking = [
+        {"model": model, "elo": elo, "elo_low": elo - spread, "elo_high": elo + spread}
+        for model, elo, spread in (("sr-1", 312.8, 35.0), ("M0", 0.0, 0.0))
+    ]
+    true = {"pairs": 1, "same_order": 0}
+    about = {"anchor": "M0", "judge": {"model": "J"}, "split": "eval", "samples": 1, "players": hashes}
+    about |= {"verdicts": {"scores": 1500, "same_text": 36}, "fit": {"word": "good"}, "as_true_scores": true}
+    write_json(about | {"ranking": ranking}, Path("reports/tournament/J.eval.json"))
+    other = hashes | {"sr-1": {"generations_sha256": "0"}}
+    write_json(about | {"players": other, "judge": {"model": "K"}}, Path("reports/tournament/K.eval.json"))
+    with pytest.raises(TsrError, match=r"K\.eval\.json: key 'ranking' is missing"):
+        report.run(params.load())
+    write_json(
+        about | {"players": other, "judge": {"model": "K"}, "ranking": []}, Path("reports/tournament/K.eval.json")
+    )
+    report.run(params.load())
+    assert "K.eval.json is of other responses of sr-1" in capsys.readouterr().out
+    page = Path("reports/index.html").read_text()
+    assert "by the judge K" not in page
+    shown = page[page.index('id="tournament"') : page.index('id="gap"')]
+    assert 'aria-label="Strength of the model versions in Elo points against M0' in shown
+    assert "1,536 games, of which 36 tie unasked" in shown
+    assert "Of 1 pairs of models, 0 stand in the order of their true scores" in shown
+    assert Path("reports", re.findall('href="(.*?)"', shown)[0]).is_file()
+    assert not re.findall(r"https?:|//[a-z]", shown)
 
 
 # --- ways of reading a judge ----------------------------------------------------------------------------------

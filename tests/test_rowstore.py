@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rows import GENERATE, JUDGE, embedded, generations, prompts, work
 
-from stages import gc, rowstore
+from stages import gc, paths, rowstore
 from stages.backends import Completion, Request, SamplingParams, failed
 from stages.completing import Work, outcomes
 from stages.errors import TsrError
@@ -286,6 +286,74 @@ def test_gc_spares_what_another_checkout_uses(tmp_path: Path, monkeypatch: pytes
     assert gc.free(tmp_path / "store", {"generate/M0/r0"}) == []
     (tmp_path / "one").rmdir()
     assert len(gc.free(tmp_path / "store", {"generate/M0/r0"})) == 1
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty checkout as the current folder, whose store is beneath it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TSR_STORE", raising=False)
+    monkeypatch.delenv("TSR_DATA", raising=False)
+    return tmp_path
+
+
+def test_gc_keeps_what_tools_asked_of_models_that_are_there(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As many rows as the label is long, so that they can be told apart."""
+    plan = {"answers": {}, "judges": {}, "models": []}
+    kept = ["tournament/M0/eval", "arena_hard/sr-1", "arena_hard/J/sr-1", "mt_bench/J/sr-1"]
+    gone = ["tournament/K/eval", "arena_hard/sr-2", "mt_bench/J/sr-2", "generate/M0/r9"]
+    for label in (*kept, *gone):
+        done(Work(label, 0.0, paths.store()), Counting(version=label), requests(len(label)))
+    for name in ("M0", "J", "sr-1"):
+        paths.model(name).mkdir(parents=True)
+    for dry_run in (True, False):
+        gc.run(plan, dry_run=dry_run)
+        told = capsys.readouterr().out
+        freed, left = (sum(len(label) for label in labels) for labels in (gone, kept))
+        assert f"free{'' if dry_run else 'd'} {freed} rows, " in told
+        assert f"; {left} rows, " in told
+        assert len(told.splitlines()) == len(gone) + 1
+    gc.run(plan, dry_run=False)
+    assert "gc: freed 0 rows" in capsys.readouterr().out
+
+
+def test_gc_frees_the_checkpoints_of_trainings_that_will_not_go_on(
+    checkout: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = {"answers": {}, "judges": {}, "models": []}
+    for name in ("M0-1", "sr-1-2", "sr-2-3", "sr-3-4", "mine-5"):
+        weights = paths.store() / "training" / name / "checkpoint-8" / "model.safetensors"
+        weights.parent.mkdir(parents=True)
+        weights.write_bytes(bytes(3 * 2**20))
+    for pairs in (paths.pairs("sr-1"), paths.pairs("sr-2"), Path("data/imported/x/pairs/mine.parquet")):
+        pairs.parent.mkdir(parents=True, exist_ok=True)
+        pairs.touch()
+    paths.model("sr-1").mkdir(parents=True)  # trained since; the pairs of sr-3 are gone
+    logs = paths.store() / "tensorboard" / "sr-1-2"
+    logs.mkdir(parents=True)
+    gc.run(plan, dry_run=True)
+    told = capsys.readouterr().out
+    assert ".tsr/training/sr-1-2: a stopped training, 3.0 MiB\n.tsr/training/sr-3-4: a stopped" in told
+    assert "would free 0 rows and 2 stopped trainings, 6.0 MiB; 0 rows and 3 stopped trainings, 9.0 MiB in use" in told
+    gc.run(plan, dry_run=False)
+    assert sorted(path.name for path in (paths.store() / "training").iterdir()) == ["M0-1", "mine-5", "sr-2-3"]
+    assert logs.is_dir()
+
+
+def test_gc_spares_the_checkpoints_of_another_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = tmp_path / "store"
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        done(work(store=store), Counting(version=name), requests(5))
+    (store / "training/sr-1-2").mkdir(parents=True)
+    paths.model("sr-1").mkdir(parents=True)
+    other = tmp_path / "one" / paths.pairs("sr-1")
+    other.parent.mkdir(parents=True)
+    other.touch()
+    assert gc.abandoned(store) == []
+    other.unlink()
+    assert [context.folder.name for context in gc.abandoned(store)] == ["sr-1-2"]
 
 
 @pytest.mark.parametrize("place", ["file/store", "/proc/nope"])

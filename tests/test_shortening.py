@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from stages import models, paths, prepare, tables
 from stages.given_base import take_in
 from stages.params import GivenBase
+from stages.reporting.funnel import funnel_rows
 from stages.sources.shortening import shortened
 
 SYSTEM = {"role": "system", "content": "Be brief."}
@@ -84,6 +85,11 @@ def test_cut_prompts_are_counted_and_have_ids_of_their_own(
     for row in told:
         counts[row["outcome"]] = counts.get(row["outcome"], 0) + row["count"]
     assert counts["cut"] > 0
+    rows = {step: [row for row in funnel_rows() if row["step"] == step] for step in ("length", "unique")}
+    worded = [(count, kept) for row in rows["length"] for name, count, kept in row["went"] if "beginning" in name]
+    assert sum(count for count, _ in worded) == counts["cut"]
+    assert all(kept for _, kept in worded)
+    assert sum(row["kept"] for row in rows["length"]) == sum(row["rows"] for row in rows["unique"])
     for split in ("r0", "eval", "ift"):
         for messages in tables.read("prompts", paths.prompts(split))["messages"].to_list():
             assert tokens(tokenizer, messages) <= limit

@@ -291,16 +291,23 @@ def test_a_run_is_ranked_and_the_files_say_what_the_ranking_rests_on(project: Pr
     try:
         for _ in range(2):  # the second time from the kept rows, and to the same bytes
             project.run("tsr", "tournament", "--samples", "2")
-            files = {path: path.read_bytes() for path in (games / "M0/eval.parquet", *report.iterdir())}
+            files = {path: path.read_bytes() for path in (games / "M0/eval.parquet", *report.glob("M0.*"))}
             assert not before or files == before
             before = files
         told = json.loads((report / "M0.eval.json").read_text())
         found = tables.read("games", games / "M0/eval.parquet")
         ranked = pl.read_csv(report / "M0.eval.csv")["model"].to_list()
         seen = project.run("tsr", "sql", "--format", "csv", "select distinct split, judge from games")
+        assert project.changed() == {"report"}
+        project.run("dvc", "repro")
+        page = (project.folder / "reports/index.html").read_text()
     finally:
-        shutil.rmtree(report)
+        for path in report.glob("M0.*"):
+            path.unlink()
         shutil.rmtree(games)
+        project.run("dvc", "repro")
+    assert "Ranking by the judge M0" in page
+    assert "Ranking by the judge M0" not in (project.folder / "reports/index.html").read_text()
     assert {path.suffix for path in before} == {".parquet", ".json", ".csv", ".svg"}
     assert [row["model"] for row in told["ranking"]] == ranked
     assert set(told["players"]) == set(ranked) == {"M0", "sr-1", "tsr-1"}

@@ -8,18 +8,21 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import families
 import polars as pl
 import pytest
 import yaml
 from small_run import Run
 
-from stages import dpo, models, paths, tables, training
+from stages import dpo, models, packing, paths, sft, tables, training
 from stages.errors import TsrError
+from stages.ids import file_sha256
 from stages.params import Profile, load
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.*:FutureWarning", "ignore::UserWarning")
 ROOT = Path(__file__).resolve().parents[1]
-TWO = str(ROOT / "stages/accelerate/two_processes.yaml")
+LAUNCH = ROOT / "stages/accelerate"
+TWO = str(LAUNCH / "two_processes.yaml")
 SEED = 7
 
 
@@ -159,57 +162,207 @@ def test_pairs_that_are_too_long_are_left_out_and_counted(here: Profile, capsys:
     assert furthest(cut, fit(here, "fewer", pairs.filter(pl.Series(fitting)))) == 0.0
 
 
-def test_a_training_can_be_followed(here: Profile) -> None:
+LOGS = {"tensorboard": "tensorboard/*/events*", "trackio": "trackio/tsr.db", "wandb": "wandb/offline-run-*/run-*.wandb"}
+LOGGED = ("loss", "learning_rate", "rewards/margins", "lengths/chosen", "lengths/rejected")
+
+
+def test_a_training_can_be_followed(here: Profile, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(paths.store() / "tensorboard"))  # and put back afterwards
     fit(changed(here, following={"log_to": "tensorboard"}), "followed")
-    assert list((paths.store() / "tensorboard" / "followed").rglob("events.out.tfevents.*"))
+    assert list((paths.store() / "tensorboard").rglob("events.out.tfevents.*"))
 
 
-def test_a_gpu_that_is_not_there_is_one_line(here: Profile) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("log", LOGS)
+def test_each_log_has_what_is_asked_for_and_stays_in_the_store(
+    finished: tuple[Run, Path], tmp_path: Path, log: str
+) -> None:
+    """All that is asked for is logged, beneath the store alone, and the result is none other."""
+    pytest.importorskip(log, reason=f"needs {log}: pip install {log}")
+    folder, home, store = (tmp_path / name for name in ("run", "home", "store"))
+    shutil.copytree(finished[1], folder)
+    home.mkdir()
+
+    def files() -> dict[Path, str]:
+        return {path: file_sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+
+    found = []
+    for to in ("none", log):
+        done = stage(folder, *DPO, env={"HOME": str(home), "TSR_STORE": str(store)}, following={"log_to": to})
+        assert done.returncode == 0, done.stderr[-3000:]
+        found.append(files() | {folder / "params.yaml": ""})
+    assert found[0] == found[1]
+    assert not [path for path in home.rglob("*") if path.is_file()]
+    [kept] = store.glob(LOGS[log])
+    told = kept.read_bytes()
+    assert not [name for name in LOGGED if f"train/{name}".encode() not in told]
+
+
+def test_lengths_are_those_of_the_responses(here: Profile, run: Run) -> None:
+    """In tokens, the end of the turn included, over all pairs of a step; logged for whoever follows."""
+    pairs, tokenizer = tables.read("pairs", paths.pairs("sr-1")), models.load_tokenizer(paths.model("M0"))
+    settings = changed(here, dpo={"batch_size": pairs.height, "epochs": 1}, training={"rows_at_once": 0})
+    [step] = [row for row in dpo.fit(SEED, settings, "lengths", paths.model("M0"), pairs) if "loss" in row]
+    for side in ("chosen", "rejected"):
+        ids = [
+            len(tokenizer.apply_chat_template(row["prompt"] + row[side], return_dict=True)["input_ids"])
+            - len(
+                tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, return_dict=True)["input_ids"]
+            )
+            for row in pairs.iter_rows(named=True)
+        ]
+        assert step[f"lengths/{side}"] == pytest.approx(sum(ids) / len(ids))
+
+
+LACKING = {
+    "gpu": ({"training": {"device": "cuda"}}, "", "torch finds no GPU"),
+    "gpu for qlora": ({"training": {"adapter": "qlora"}}, "", "qlora needs a GPU; expected lora or none on a CPU"),
+    "gpu for flash": (
+        {"training": {"attention": "flash_attention_2", "dtype": "bfloat16"}},
+        "",
+        "flash_attention_2 needs a GPU and dtype bfloat16, not cpu and bfloat16; expected sdpa or eager",
+    ),
+    "bitsandbytes": ({"training": {"adapter": "qlora"}}, "cuda", "bitsandbytes is not installed; `pip install"),
+    "flash": (
+        {"training": {"attention": "flash_attention_2", "dtype": "bfloat16"}},
+        "cuda",
+        "flash-attn is not installed; `pip install flash-attn`, or sdpa or eager",
+    ),
+    "precision": (
+        {"training": {"attention": "flash_attention_2", "dtype": "float32"}},
+        "cuda",
+        "not cuda and float32; expected sdpa or eager",
+    ),
+    "trackio": ({"following": {"log_to": "trackio"}}, "", "log_to: trackio: trackio is not installed; `pip install"),
+}
+
+
+@pytest.mark.parametrize("kind", LACKING)
+def test_what_is_not_there_is_one_line_before_any_work(
+    here: Profile, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A GPU may be there in name, so that what is wanted beside it is seen to be missing."""
     import torch
 
-    if torch.cuda.is_available():
+    blocks, named, told = LACKING[kind]
+    if not named and "gpu" in kind and torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    for keys, told in (({"device": "cuda"}, "torch finds no GPU"), ({"adapter": "qlora"}, "qlora needs a GPU")):
-        with pytest.raises(TsrError, match=told):
-            fit(changed(here, training=keys), "nowhere")
+    if named:
+        monkeypatch.setattr(training.device, "found", lambda device: named)
+    monkeypatch.setattr(training.importlib.util, "find_spec", lambda package: None)
+    monkeypatch.setattr(models, "load_tokenizer", None)  # no work begins
+    for train in (lambda settings: fit(settings, "nowhere"), lambda settings: sft.fit(SEED, settings, pl.DataFrame())):
+        with pytest.raises(TsrError) as refused:
+            train(changed(here, **blocks))
+        assert told in str(refused.value)
+        assert "\n" not in str(refused.value)
 
 
-def dpo_as_a_stage(folder: Path, **blocks: dict[str, Any]) -> subprocess.CompletedProcess[str]:
-    """Train sr-1 in a run's folder as DVC would, with some keys changed."""
+# --- packing ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_packed_examples_teach_what_they_teach_alone(here: Profile, attention: str) -> None:
+    """One step over all examples: packed into few rows of several, or each in a row of its own."""
+    from safetensors.torch import load_file
+
+    examples = tables.read("prompts", paths.prompts("ift")).head(12)
+    lengths = {"epochs": 1, "steps": 0, "max_tokens": 80, "learning_rate": 1.0e-2}
+    found = []
+    for packed, rows in ((False, 12), (True, 100)):
+        block = lengths | {"packing": packed, "batch_size": rows}
+        kept = paths.model("M0").with_name("kept")
+        shutil.copytree(paths.model("M0"), kept)
+        try:
+            sft.fit(SEED, changed(here, sft=block, training={"attention": attention}), examples)
+            found.append(load_file(paths.model("M0") / "model.safetensors"))
+        finally:
+            shutil.rmtree(paths.model("M0"))
+            kept.rename(paths.model("M0"))
+    before = load_file(paths.model("base") / "model.safetensors")
+    assert furthest(*found) < 0.01 * furthest(found[0], before)
+
+
+@pytest.mark.parametrize("family", families.FAMILIES)
+def test_packed_examples_are_tried_on_the_model(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = models.load_model(families.make(family, tmp_path / "given"))
+    packing.check(model, tmp_path)
+    whole = type(model).forward
+    # A model that knows nothing of where examples end.
+    monkeypatch.setattr(type(model), "forward", lambda self, **row: whole(self, row["input_ids"], use_cache=False))
+    with pytest.raises(TsrError, match=r"reads over the ends of packed examples; expected sft\.packing: false"):
+        packing.check(model, tmp_path)
+
+
+DPO = ("dpo", "sr-1", "--policy", "M0")
+
+
+def stage(
+    folder: Path, *command: str, env: dict[str, str] | None = None, **blocks: dict[str, Any]
+) -> subprocess.CompletedProcess[str]:
+    """Run a stage in a run's folder as DVC would, with some keys changed and some variables set."""
     params = yaml.safe_load((folder / "params.yaml").read_text())
     for block, keys in blocks.items():
         params["micro"][block] |= keys
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
-    command = [sys.executable, "-m", "stages", "dpo", "sr-1", "--policy", "M0"]
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=300)
+    known = os.environ | {"PYTHONPATH": str(ROOT)} | (env or {})
+    return subprocess.run(
+        [sys.executable, "-m", "stages", *command],
+        cwd=folder,
+        env=known,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+
+DIVIDED = [("dpo", "none"), ("dpo", "lora"), ("sft", "none")]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("adapter", ["none", "lora"])
-def test_two_processes_train_as_one(finished: tuple[Run, Path], tmp_path: Path, adapter: str) -> None:
-    """Over gloo, from the command line. Batches are full: of one that is not, rows would stand in for the missing."""
+@pytest.mark.parametrize("launch", ["two_processes", "fsdp", "zero3"])
+@pytest.mark.parametrize(("name", "adapter"), DIVIDED, ids=["-".join(one) for one in DIVIDED])
+def test_two_processes_train_as_one(
+    finished: tuple[Run, Path], tmp_path: Path, name: str, adapter: str, launch: str
+) -> None:
+    """Over gloo, from the command line, weights whole or in parts.
+
+    Batches are full: of one that is not, rows would stand in for the missing.
+    """
     from safetensors.torch import load_file
 
+    if launch == "zero3":
+        pytest.importorskip("deepspeed", reason="needs DeepSpeed: pip install deepspeed")
     folder = tmp_path / "run"
     shutil.copytree(finished[1], folder)
     pairs = pl.read_parquet(folder / "data/pairs/sr-1.parquet")
     pairs.head(2).write_parquet(folder / "data/pairs/sr-1.parquet")
+    settings = yaml.safe_load((LAUNCH / f"{launch}.yaml").read_text()) | {"num_processes": 2}
+    (folder / "two.yaml").write_text(yaml.safe_dump(settings))
+    command, made, policy = (DPO, "sr-1", "M0") if name == "dpo" else (("sft",), "M0", "base")
     found = {}
-    for launch in ("", TWO):
-        done = dpo_as_a_stage(folder, training={"launch": launch, "adapter": adapter}, dpo={"batch_size": 2})
+    for how in ("", "two.yaml"):
+        done = stage(
+            folder,
+            *command,
+            env={"DS_ACCELERATOR": "cpu"},
+            training={"launch": how, "adapter": adapter},
+            dpo={"batch_size": 2},
+        )
         assert done.returncode == 0, done.stderr[-3000:]
-        assert done.stderr.count("dpo sr-1: ") == 1, "one process shows progress"
-        found[launch] = load_file(folder / "data/models/sr-1/model.safetensors")
-    before = load_file(folder / "data/models/M0/model.safetensors")
-    assert 0 < furthest(found[""], found[TWO]) < 0.01 * furthest(found[""], before)
+        assert done.stderr.count(f"{name} {made}: ") == 1, "one process shows progress"
+        found[how] = load_file(folder / f"data/models/{made}/model.safetensors")
+    before = load_file(folder / f"data/models/{policy}/model.safetensors")
+    assert 0 < furthest(found[""], found["two.yaml"]) < 0.01 * furthest(found[""], before)
 
 
 @pytest.mark.slow
 def test_a_failing_process_ends_the_stage(finished: tuple[Run, Path], tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(finished[1], folder)
-    done = dpo_as_a_stage(folder, training={"launch": TWO}, dpo={"batch_size": 3})
+    done = stage(folder, *DPO, training={"launch": TWO}, dpo={"batch_size": 3})
     assert done.returncode == 2
     assert "batch_size 3 is no multiple of training.rows_at_once 2 x 2 processes" in done.stderr
     assert done.stderr.strip().splitlines()[-1].startswith("tsr: training under ")

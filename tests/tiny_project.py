@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
+REPORTED = ("reports/benchmarks.json", "reports/tournament/README.md")  # what the report wants to find
 TINY = {
     "prepare": {"prompts_per_split": 24, "eval_prompts": 12, "fixed_responses": 18, "ift_examples": 300, "splits": 2}
     | {"eft_examples": 1200},
@@ -35,7 +36,7 @@ class Project:
             text=True,
         ).stdout.split("\0")
         for name in filter(None, tracked):
-            if (ROOT / name).is_file() and (not name.startswith("reports/") or name == "reports/benchmarks.json"):
+            if (ROOT / name).is_file() and (not name.startswith("reports/") or name in REPORTED):
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(ROOT / name, folder / name)
         (folder / "dvc.lock").unlink(missing_ok=True)

@@ -46,12 +46,8 @@ def precision(facts: Facts) -> Iterator[Finding]:
             yield fails(facts.key("training.attention"), f"flash_attention_2, but {told}; it begins at 8.0", "sdpa")
         if training.dtype == "float32":
             yield fails(facts.key("training.dtype"), "flash_attention_2 knows no float32", "bfloat16, or sdpa")
-    elif facts.block.sft.packing:
-        yield fails(
-            facts.key("sft.packing"),
-            f"with attention {training.attention}, examples in one row would see each other",
-            "false, or attention flash_attention_2",
-        )
+    if facts.block.sft.packing and facts.launch and facts.launch.kind == "DEEPSPEED":
+        yield note(facts.key("sft.packing"), "under ZeRO-3 packed examples cannot be tried for leaks, and sft refuses")
     if training.adapter == "qlora" and not facts.on_gpu("training.device"):
         yield fails(facts.key("training.adapter"), "qlora needs a GPU", "lora or none on a CPU")
 

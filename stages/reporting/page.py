@@ -9,10 +9,12 @@ from stages.reporting import asides, chart_bars, report_tables
 from stages.reporting.charts import look
 from stages.reporting.claims import findings, paragraph
 from stages.reporting.figures import all_figures, name_of
+from stages.reporting.funnel import funnel_lines
 from stages.reporting.judging import judging_rows
 from stages.reporting.lineage import future_of, homes
 from stages.reporting.report_data import Row, RunData
 from stages.reporting.side_by_side import example
+from stages.reporting.tournaments import drawn
 from stages.reporting.verdicts import CONTRARY, NOT_SUPPORTED, NOT_TESTED, SUPPORTED, Estimate, number, plus_minus
 
 NOTHING = "\N{EN DASH}"
@@ -64,6 +66,8 @@ def context(params: Params, run: RunData) -> dict[str, Any]:
         "counts": [(word, sum(f.verdict == word for f in found)) for word in _MARKS],
         "asides": sentences(params, run),
         "figures": all_figures(run),
+        "funnel": funnel_lines(run.funnel),
+        "tournaments": [drawn(one) for one in run.tournaments],
         "reasons": chart_bars.reason_colours(report_tables.drops(run)),
         "judging": judging_rows(run),
         "trainings": [training_row(run, name) for name in run.plan["learns"]],

@@ -13,7 +13,9 @@ from stages.params import Params
 from stages.parsing import Reading, read_votes
 from stages.reporting import lineage
 from stages.reporting.claims import comparisons
+from stages.reporting.funnel import funnel_rows
 from stages.reporting.human import with_ratings
+from stages.reporting.tournaments import read_tournaments
 from stages.reporting.verdicts import Estimate
 from stages.sqlrun import SQL, connect, run_file
 from stages.truth import true_scores
@@ -35,7 +37,7 @@ class RunData:
     """One run. `rounds`, `pairs`, `models` and `fixed` have one row of numbers a model version, by its name.
 
     `judging` compares ways of reading a judge on the fixed responses. `ahead` compares true scores, `drift` two judges:
-    (agreement, leniency); both by (model, other).
+    (agreement, leniency); both by (model, other). `funnel` is empty where the source chooses nothing.
     """
 
     plan: dict[str, Any]
@@ -50,6 +52,8 @@ class RunData:
     examples: list[Row]
     judging: list[Row]
     judging_seconds: dict[str, float]
+    funnel: list[Row]
+    tournaments: list[Row]
 
     @property
     def has_truth(self) -> bool:
@@ -85,6 +89,8 @@ def read_run(params: Params) -> RunData:
             examples=_examples(db, rows, pair_rows),
             judging=run_file(db, QUERIES / "judging.sql", {"readings": _readings(params, list(models))}, {}).to_dicts(),
             judging_seconds=_judging_seconds(),
+            funnel=funnel_rows(),
+            tournaments=read_tournaments(),
         )
 
 

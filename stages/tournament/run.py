@@ -19,7 +19,7 @@ from stages.files import write_text
 from stages.ids import file_sha256
 from stages.metrics import rounded, write_json
 from stages.params import Params
-from stages.tournament.chart import picture
+from stages.reporting.chart_ranking import picture
 from stages.tournament.games import PAIRWISE, Hall, play, schedule
 from stages.tournament.ranking import Ranking, rank
 
@@ -121,7 +121,8 @@ def _write(ranking: Ranking, told: dict[str, Any], anchor: str, place: Path) -> 
     """Write the three files of a report, and the ranking on the screen."""
     table = ranking.table.with_columns(pl.col("points", "true_score").round(6))
     write_text(table.write_csv(), place.with_name(place.name + ".csv"))
-    write_text(picture(table, anchor) + "\n", place.with_name(place.name + ".svg"))
+    drawn = picture(table.to_dicts(), anchor).replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"', 1)
+    write_text(drawn + "\n", place.with_name(place.name + ".svg"))
     write_json(told | {"ranking": [rounded(row) for row in table.to_dicts()]}, place.with_name(place.name + ".json"))
     output.put(table)
     print(_summary(told))
