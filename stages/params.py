@@ -49,6 +49,10 @@ class OwnArm(Block):
         return strategy
 
 
+# Prefixes of the paper's model versions where they are not the arm's name, and names of what is no model version.
+_TAKEN = {"past", "fut", "rs", "fair", "base", "world", "M0", "reference", "truth", "origin"}
+
+
 class Arms(Block):
     """Rounds of each arm of the paper, and arms of the user's; an arm that is left out does not run."""
 
@@ -59,11 +63,15 @@ class Arms(Block):
     tsr: Count | None = None
     past_only: Count | None = None
     future_only: Count | None = None
+    sft: Literal[0] | None = None
+    rejection_sampling: Count | None = None
+    spin: Count | None = None
+    spin_fair: Count | None = None
 
     @model_validator(mode="after")
     def _names_are_free(self) -> "Arms":
         for name in self.own:
-            if checked(name) in {"past", "fut", "base", "world", "M0"}:
+            if checked(name) in _TAKEN:
                 raise ValueError(f"{name!r} is taken; give the arm another name")
         return self
 
@@ -246,6 +254,12 @@ class Dpo(Schedule):
     epochs: Count
 
 
+class Tune(Schedule):
+    """How a model version learns from the chosen side alone, in the arm rejection_sampling."""
+
+    epochs: Count
+
+
 class Measure(Block):
     """How much of a round is measured."""
 
@@ -274,6 +288,7 @@ class Profile(Block):
     score: Score
     pair: Pair
     dpo: Dpo
+    tune: Tune
     measure: Measure
     evaluate: Evaluate
 
