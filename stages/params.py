@@ -369,23 +369,33 @@ def load(path: Path = PARAMS_FILE, profile: str = "") -> Params:
 
     Raises TsrError naming the file, the key and what was expected.
     """
+    raw = read_raw(path)
+    return parse(raw | {"profile": profile} if profile else raw, path)
+
+
+def read_raw(path: Path = PARAMS_FILE) -> dict[str, Any]:
+    """Return what params.yaml says, unchecked. Raises TsrError for a file that is not there or says nothing."""
     if not path.is_file():
         raise TsrError(f"{path}: no such file; run tsr in the folder that holds params.yaml")
     raw = read_yaml(path, str(path))
     if not isinstance(raw, dict):
         raise TsrError(f"{path}: expected keys seed, profile, judge, teacher, arms and a block for each profile")
-    fixed = {key: raw.pop(key) for key in ("seed", "profile", "judge", "teacher", "arms") if key in raw}
-    if profile:
-        fixed["profile"] = profile
+    return raw
+
+
+def parse(raw: dict[str, Any], path: Path) -> Params:
+    """Return checked params of what a file at `path` says. Raises TsrError as `load` does."""
+    fixed = {key: raw[key] for key in ("seed", "profile", "judge", "teacher", "arms") if key in raw}
+    profiles = {key: value for key, value in raw.items() if key not in fixed}
     try:
-        params = Params(**fixed, profiles=raw)
+        params = Params(**fixed, profiles=profiles)
     except ValidationError as error:
         raise TsrError(f"{path}: {_first(error)}") from error
     if params.profile not in params.profiles:
         raise TsrError(f"{path}: profile: no block {params.profile!r}; there are: {', '.join(params.profiles)}")
     splits = params.block.prepare.splits
     for arm, rounds in params.arms.rounds.items():
-        if rounds > splits:
+        if rounds > splits and arm != "spin":
             needed = f"{rounds} rounds need the prompt splits r0 .. r{rounds - 1}"
             raise TsrError(f"{path}: arms.{arm}: {needed}; {params.profile}.prepare.splits is {splits}")
     return params
