@@ -546,6 +546,30 @@ def forecast(
 
 
 @app.command()
+def claims(
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds.")] = 10,
+    first: Annotated[int, typer.Option("--from", min=0, help="The first of them; the next ones follow.")] = 1,
+    arms: Annotated[
+        str, typer.Option(help="With commas, e.g. sr,tsr=3: NAME or NAME=ROUNDS; left out: all, your own too.")
+    ] = "",
+    judge: Annotated[str, typer.Option("--judge", help="self, M0, truth; left out: as params.yaml says.")] = "",
+    change: Annotated[
+        list[str] | None,
+        typer.Option("--set", "-S", metavar="KEY=VALUE", help="Change a setting, e.g. micro.dpo.learning_rate=2e-4."),
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Seeds that run side by side.")] = 2,
+    into: Annotated[str, typer.Option(metavar="NAME", help="Folder of the tables, in reports/claims.")] = "main",
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep what later calls with more arms could use: 30 MB a seed.")
+    ] = False,
+) -> None:
+    """Run chosen arms over many seeds, without DVC; goes on where it was stopped."""
+    from stages.claims import run as tool
+
+    tool.run(arms, judge, change or [], tool.Asked(first, seeds, workers, into, keep))
+
+
+@app.command()
 def explore(
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.")] = 8718,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open a browser window.")] = True,

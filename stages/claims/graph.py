@@ -106,7 +106,10 @@ def of(planned: Row, profile: str, teacher: str, path: Path = DVC_FILE) -> Graph
     stages = read_yaml(path, str(path))["stages"]
     constants = {"profile": profile, "teacher": teacher}
     return Graph(
-        task for name, stage in stages.items() if name not in NOT_RUN for task in _tasks(name, stage, planned, constants)
+        task
+        for name, stage in stages.items()
+        if name not in NOT_RUN
+        for task in _tasks(name, stage, planned, constants)
     )
 
 

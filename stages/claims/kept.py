@@ -1,4 +1,4 @@
-"""Finished tasks, kept by the hash of all that they rest on, so that no seed and no setting pays for the same work twice.
+"""Finished tasks, kept by the hash of all that they rest on: no seed and no setting pays for the same work twice.
 
 `.tsr/claims/kept/<hash>/` holds what a task made, under the paths it made it at, and `task.json`: what it cost. Files
 are hard links: stages replace their outputs and never write into them.

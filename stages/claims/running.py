@@ -132,7 +132,9 @@ class Seed:
 
 def _pairs(name: str) -> int:
     """Return how many pairs a training has."""
-    return int(pl.scan_parquet(paths.pairs(name), hive_partitioning=False, glob=False).select(pl.len()).collect().item())
+    return int(
+        pl.scan_parquet(paths.pairs(name), hive_partitioning=False, glob=False).select(pl.len()).collect().item()
+    )
 
 
 @contextmanager

@@ -70,9 +70,9 @@ def read_run(params: Params) -> RunData:
     models = {name: _read_json(paths.evaluation_json(name), _MODEL_KEYS) for name in rows["models"]}
     pair_rows = pl.concat([_pair_rows(name) for name in rows["learns"]])
     wanted = pl.DataFrame(comparisons(rows["lines"]), schema={"model": pl.String, "other": pl.String}, orient="row")
-    answers = _eval_truth(sorted({*wanted["model"], *wanted["other"]}))
+    answers = eval_truth(sorted({*wanted["model"], *wanted["other"]}))
     with connect() as db:
-        fixed = _fixed_scores(db, params, list(models))
+        fixed = fixed_scores(db, params, list(models))
         return RunData(
             plan=rows,
             rounds=rounds,
@@ -124,7 +124,7 @@ def _pair_rows(name: str) -> pl.DataFrame:
     return joined.sort("pair_id")
 
 
-def _eval_truth(models: list[str]) -> pl.DataFrame:
+def eval_truth(models: list[str]) -> pl.DataFrame:
     """Return (model, prompt_id, truth) of the held-out responses; empty without a verifier."""
     prompts = tables.read("prompts", paths.prompts("eval"))
     answers = pl.concat([tables.read("generations", paths.generations(name, "eval")) for name in models])
@@ -132,7 +132,7 @@ def _eval_truth(models: list[str]) -> pl.DataFrame:
     return answers.join(truth, on="generation_id").select("model", "prompt_id", "truth").sort(pl.all())
 
 
-def _fixed_scores(db: Any, params: Params, models: list[str]) -> pl.DataFrame:
+def fixed_scores(db: Any, params: Params, models: list[str]) -> pl.DataFrame:
     """Return (judge, generation_id, score, truth) of the fixed responses, under every model version as judge.
 
     Parsed here, as stage `score` does, so that mending the parser judges nothing again.
