@@ -562,11 +562,14 @@ def claims(
     keep: Annotated[
         bool, typer.Option("--keep", help="Keep what later calls with more arms could use: 30 MB a seed.")
     ] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Run seeds that are there anew, and hold them against their tables.")
+    ] = False,
 ) -> None:
     """Run chosen arms over many seeds, without DVC; goes on where it was stopped."""
     from stages.claims import run as tool
 
-    tool.run(arms, judge, change or [], tool.Asked(first, seeds, workers, into, keep))
+    tool.run(arms, judge, change or [], tool.Asked(first, seeds, workers, into, keep, check))
 
 
 @app.command()

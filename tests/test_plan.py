@@ -225,6 +225,7 @@ OF_THE_PLAN = {
     "refer": ["r0"],
     "oracle": ["truth", "M0", "r0"],
     "tune": ["rs-1", "--policy", "M0"],
+    "claims": [],
     "measure": [
         *("sr-1", "--policy", "M0", "--judge", "M0", "--split", "r0"),
         *("--own", "M0", "--anchor", "M0", "--future", "M0"),

@@ -21,7 +21,7 @@ from stages.ids import content_id
 from stages.params import Params
 
 HOME = Path("claims")  # in the store of finished rows
-SKIPPED = "skipped"
+ANEW = Path("claims-check")  # the same, for a check: nothing is taken from what was kept
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,14 @@ class Outcome:
 class Seed:
     """One seed under some settings."""
 
-    def __init__(self, settings: Settings, seed: int, root: Path) -> None:
+    def __init__(self, settings: Settings, seed: int, root: Path, home: Path = HOME) -> None:
         self.settings, self.seed, self.root = settings, seed, root
         self.params = settings.params(seed)
         self.run = settings.run_id(seed)
         self.plan = plan.of(self.params).as_dict()
         self.graph = graph.of(self.plan, self.params.profile, self.params.teacher, root / graph.DVC_FILE)
         self.tasks = self.graph.tasks(self.plan["lines"][arm] for arm in settings.arms)
-        home = root / paths.store() / HOME
+        home = root / paths.store() / home
         self.kept, self.folder = Kept(home / "kept"), home / "runs" / self.run
         self._lock = home / "locks" / self.run
 
