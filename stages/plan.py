@@ -113,8 +113,11 @@ class Plan:
         return [row for row in rows if row[0] != REFERENCE]
 
     def trained_by(self, trainer: str) -> dict[str, dict[str, str]]:
-        """Return the model versions that one trainer makes, with what they start from."""
-        return {name: {"policy": row.policy} for name, row in self.learns.items() if row.trainer == trainer}
+        """Return the model versions that one trainer makes, with what they start from.
+
+        Not under the name `policy`: SQL tells the lines of `learns` by it (sql/views/files.sql).
+        """
+        return {name: {"start": row.policy} for name, row in self.learns.items() if row.trainer == trainer}
 
     def judge_of(self, model: str) -> str:
         """Return who judges the fixed set for a model version: an oracle has nothing to learn there."""

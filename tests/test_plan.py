@@ -235,6 +235,7 @@ OF_THE_PLAN = {
     "verify": [],
     "targets": [],
     "forecast": [],
+    "doctor": [],
     "gc": [],
 }
 
@@ -302,8 +303,8 @@ def test_rejection_sampling_learns_from_the_best_alone_by_sft() -> None:
         split = f"r{number - 1}"
         expected = side(policy, "rejection_sampling", split, anchor=policy, future=policy) | {"trainer": "sft"}
         assert learn(f"rs-{number}", Arms(sr=1, rejection_sampling=2)) == expected
-    assert made["imitates"] == {"rs-1": {"policy": "M0"}, "rs-2": {"policy": "rs-1"}}
-    assert made["contrasts"] == {"sr-1": {"policy": "M0"}}
+    assert made["imitates"] == {"rs-1": {"start": "M0"}, "rs-2": {"start": "rs-1"}}
+    assert made["contrasts"] == {"sr-1": {"start": "M0"}}
     assert list(made["answers"]) == ["M0.r0", "rs-1.r1"], "M0's responses serve both arms"
 
 

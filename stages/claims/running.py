@@ -220,13 +220,13 @@ def _pair(params: Params, key: str, row: dict[str, Any]) -> None:
 def _dpo(params: Params, key: str, row: dict[str, Any]) -> None:
     from stages import dpo
 
-    dpo.run(params.seed, params.block, key, row["policy"])
+    dpo.run(params.seed, params.block, key, row["start"])
 
 
 def _tune(params: Params, key: str, row: dict[str, Any]) -> None:
     from stages import tune
 
-    tune.run(params.seed, params.block, key, row["policy"])
+    tune.run(params.seed, params.block, key, row["start"])
 
 
 def _measure(params: Params, key: str, row: dict[str, Any]) -> None:
