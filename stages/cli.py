@@ -21,6 +21,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 
 Model = Annotated[str, typer.Argument(help="Model version, e.g. M0 or sr-1.")]
 JudgeName = Annotated[str, typer.Argument(metavar="JUDGE", help="Model version that judges.")]
+OracleName = Annotated[str, typer.Argument(metavar="ORACLE", help="truth, or origin.")]
 Split = Annotated[str, typer.Argument(help="Prompt split, e.g. r0.")]
 Learner = Annotated[str, typer.Argument(metavar="NAME", help="Model version that learns, e.g. sr-1.")]
 Policy = Annotated[str, typer.Option(help="Model version it starts from; also the reference.")]
@@ -180,6 +181,22 @@ def score(judge: JudgeName, model: Model, split: Split) -> None:
 
 
 @app.command()
+def refer(split: Split) -> None:
+    """Stage: let the reference answers of a prompt split be responses among others."""
+    from stages import refer as stage
+
+    stage.run(split)
+
+
+@app.command()
+def oracle(judge: OracleName, model: Model, split: Split) -> None:
+    """Stage: score responses by a judge that knows: the truth, or the origin of a response."""
+    from stages import oracle as stage
+
+    stage.run(_params().block, judge, model, split)
+
+
+@app.command()
 def pair(
     name: Learner,
     strategy: Annotated[
@@ -219,6 +236,17 @@ def dpo(
         invented.refuse(name)
     if not launching.elsewhere(loaded.block.training):
         stage.run(loaded.seed, loaded.block, name, policy, steps)
+
+
+@app.command()
+def tune(name: Learner, policy: Policy) -> None:
+    """Stage: train a model version on its chosen responses alone."""
+    from stages import launching
+    from stages import tune as stage
+
+    loaded = _params()
+    if not launching.elsewhere(loaded.block.training):
+        stage.run(loaded.seed, loaded.block, name, policy)
 
 
 @app.command()
@@ -515,6 +543,33 @@ def forecast(
         raise TsrError(f"forecast: --format {form!r}: expected text or json")
     how = How(profile, gpu, config, timings, tuple(assume or ()), tuple(rate or ()))
     told.put(tool(_params(), how), form)
+
+
+@app.command()
+def claims(
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds.")] = 10,
+    first: Annotated[int, typer.Option("--from", min=0, help="The first of them; the next ones follow.")] = 1,
+    arms: Annotated[
+        str, typer.Option(help="With commas, e.g. sr,tsr=3: NAME or NAME=ROUNDS; left out: all, your own too.")
+    ] = "",
+    judge: Annotated[str, typer.Option("--judge", help="self, M0, truth; left out: as params.yaml says.")] = "",
+    change: Annotated[
+        list[str] | None,
+        typer.Option("--set", "-S", metavar="KEY=VALUE", help="Change a setting, e.g. micro.dpo.learning_rate=2e-4."),
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Seeds that run side by side.")] = 2,
+    into: Annotated[str, typer.Option(metavar="NAME", help="Folder of the tables, in reports/claims.")] = "main",
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep what later calls with more arms could use: 30 MB a seed.")
+    ] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Run seeds that are there anew, and hold them against their tables.")
+    ] = False,
+) -> None:
+    """Run chosen arms over many seeds, without DVC; goes on where it was stopped."""
+    from stages.claims import run as tool
+
+    tool.run(arms, judge, change or [], tool.Asked(first, seeds, workers, into, keep, check))
 
 
 @app.command()

@@ -16,7 +16,8 @@ def planned(plan: dict[str, Any]) -> set[Path]:
     for split in ("fixed", "rated"):
         found |= {paths.generations(paths.WORLD, split), paths.scores(paths.HUMAN, paths.WORLD, split)}
     found |= {paths.generations(row["model"], row["split"]) for row in plan["answers"].values()}
-    for row in plan["judges"].values():
+    found |= {paths.generations(paths.REFERENCE, split) for split in plan["references"]}
+    for row in [*plan["judges"].values(), *plan["oracles"].values()]:
         names = (row["judge"], row["model"], row["split"])
         found |= {paths.judgments(*names), paths.scores(*names), paths.model(row["judge"])}
     for name in plan["learns"]:

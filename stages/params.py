@@ -49,6 +49,10 @@ class OwnArm(Block):
         return strategy
 
 
+# Prefixes of the paper's model versions where they are not the arm's name, and names of what is no model version.
+_TAKEN = {"past", "fut", "rs", "fair", "base", "world", "M0", "reference", "truth", "origin"}
+
+
 class Arms(Block):
     """Rounds of each arm of the paper, and arms of the user's; an arm that is left out does not run."""
 
@@ -59,11 +63,15 @@ class Arms(Block):
     tsr: Count | None = None
     past_only: Count | None = None
     future_only: Count | None = None
+    sft: Literal[0] | None = None
+    rejection_sampling: Count | None = None
+    spin: Count | None = None
+    spin_fair: Count | None = None
 
     @model_validator(mode="after")
     def _names_are_free(self) -> "Arms":
         for name in self.own:
-            if checked(name) in {"past", "fut", "base", "world", "M0"}:
+            if checked(name) in _TAKEN:
                 raise ValueError(f"{name!r} is taken; give the arm another name")
         return self
 
@@ -248,6 +256,12 @@ class Dpo(Schedule):
     epochs: Count
 
 
+class Tune(Schedule):
+    """How a model version learns from the chosen side alone, in the arm rejection_sampling."""
+
+    epochs: Count
+
+
 class Measure(Block):
     """How much of a round is measured."""
 
@@ -276,6 +290,7 @@ class Profile(Block):
     score: Score
     pair: Pair
     dpo: Dpo
+    tune: Tune
     measure: Measure
     evaluate: Evaluate
 
@@ -356,23 +371,33 @@ def load(path: Path = PARAMS_FILE, profile: str = "") -> Params:
 
     Raises TsrError naming the file, the key and what was expected.
     """
+    raw = read_raw(path)
+    return parse(raw | {"profile": profile} if profile else raw, path)
+
+
+def read_raw(path: Path = PARAMS_FILE) -> dict[str, Any]:
+    """Return what params.yaml says, unchecked. Raises TsrError for a file that is not there or says nothing."""
     if not path.is_file():
         raise TsrError(f"{path}: no such file; run tsr in the folder that holds params.yaml")
     raw = read_yaml(path, str(path))
     if not isinstance(raw, dict):
         raise TsrError(f"{path}: expected keys seed, profile, judge, teacher, arms and a block for each profile")
-    fixed = {key: raw.pop(key) for key in ("seed", "profile", "judge", "teacher", "arms") if key in raw}
-    if profile:
-        fixed["profile"] = profile
+    return raw
+
+
+def parse(raw: dict[str, Any], path: Path) -> Params:
+    """Return checked params of what a file at `path` says. Raises TsrError as `load` does."""
+    fixed = {key: raw[key] for key in ("seed", "profile", "judge", "teacher", "arms") if key in raw}
+    profiles = {key: value for key, value in raw.items() if key not in fixed}
     try:
-        params = Params(**fixed, profiles=raw)
+        params = Params(**fixed, profiles=profiles)
     except ValidationError as error:
         raise TsrError(f"{path}: {_first(error)}") from error
     if params.profile not in params.profiles:
         raise TsrError(f"{path}: profile: no block {params.profile!r}; there are: {', '.join(params.profiles)}")
     splits = params.block.prepare.splits
     for arm, rounds in params.arms.rounds.items():
-        if rounds > splits:
+        if rounds > splits and arm != "spin":
             needed = f"{rounds} rounds need the prompt splits r0 .. r{rounds - 1}"
             raise TsrError(f"{path}: arms.{arm}: {needed}; {params.profile}.prepare.splits is {splits}")
     return params

@@ -10,7 +10,11 @@ MODELS = Path("data/models")
 REPORTS = Path("reports")
 ROLES = ("own", "anchor", "future")  # of the model versions that answer in a round
 WORLD = "world"  # stands as the model of responses that no model made
+REFERENCE = "reference"  # stands as the model of reference answers, where they are responses among others
 HUMAN = "human"  # stands as the judge of ratings that came with such responses
+TRUTH = "truth"  # stands as the judge that gives true scores
+ORIGIN = "origin"  # stands as the judge that tells a reference answer from a model's
+ORACLES = (TRUTH, ORIGIN)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 LONGEST = 100  # characters of a name; files that are made beside get longer ones, and 255 is the end
 

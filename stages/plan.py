@@ -18,13 +18,15 @@ from stages.asking import parser_hash, rubric_hash
 from stages.errors import TsrError
 from stages.files import write_text
 from stages.params import Arms, Params
-from stages.paths import ROLES
+from stages.paths import ORACLES, ORIGIN, REFERENCE, ROLES, TRUTH
+from stages.sources import VERIFIERS
 
 PLAN_FILE = Path("stages/plan.yaml")
 FIRST = "M0"
 BASE = "base"
 JUDGES = (".judge", ".second")  # columns that may name a model that the plan does not train, here or not
 SELF = "self"  # as `judge` in params.yaml: every model version judges for its own next step
+TABLES = ("answers", "judges", "oracles", "references", "learns", "contrasts", "imitates", "models", "lines")
 _HEADER = "# Written by `tsr plan` from arms, judge, teacher and rubrics in params.yaml. Change those, not this.\n"
 # arm -> (prefix of its model versions, uses the past, uses the future)
 ARMS = {
@@ -33,11 +35,17 @@ ARMS = {
     "past_only": ("past", True, False),
     "future_only": ("fut", False, True),
 }
+# The paper's arms that pair by no judge's past or future -> prefix of their model versions; `sft` is M0 and has none.
+BASELINES = {"sft": "", "rejection_sampling": "rs", "spin": "spin", "spin_fair": "fair"}
+DPO, SFT = "dpo", "sft"  # how a model version is trained
 
 
 @dataclass(frozen=True)
 class Learn:
-    """One DPO training: `policy` learns from pairs that `strategy` makes of its sides' responses to `split`."""
+    """One training: `policy` learns from pairs that `strategy` makes of its sides' responses to `split`.
+
+    Its `trainer` is DPO, or SFT on the chosen side alone.
+    """
 
     policy: str
     strategy: str
@@ -48,6 +56,7 @@ class Learn:
     future: str
     sql: str  # file of the strategy
     second: str  # whose scores stand beside the judge's; the judge itself where no other is asked
+    trainer: str = DPO
 
 
 @dataclass
@@ -79,7 +88,15 @@ class Plan:
     def judges(self) -> list[tuple[str, str, str]]:
         """Return (judge, model, split) rows, each once, in the order they are first needed: the teacher's first."""
         rows = [(self.teacher, paths.WORLD, "rated"), *self._rounds()]
-        return list(dict.fromkeys(rows))
+        return [row for row in dict.fromkeys(rows) if row[0] not in ORACLES]
+
+    def oracles(self) -> list[tuple[str, str, str]]:
+        """Return the same of judges that know and are no models."""
+        return [row for row in dict.fromkeys(self._rounds()) if row[0] in ORACLES]
+
+    def references(self) -> list[str]:
+        """Return the splits whose reference answers are responses, each once."""
+        return list(dict.fromkeys(split for _, model, split in self._rounds() if model == REFERENCE))
 
     def _rounds(self) -> list[tuple[str, str, str]]:
         """Return (judge, model, split) of all rounds."""
@@ -92,15 +109,31 @@ class Plan:
 
     def answers(self) -> list[tuple[str, str]]:
         """Return (model, split) rows, each once, in the order they are first needed."""
-        return list(dict.fromkeys((model, split) for _, model, split in self._rounds()))
+        rows = dict.fromkeys((model, split) for _, model, split in self._rounds())
+        return [row for row in rows if row[0] != REFERENCE]
+
+    def trained_by(self, trainer: str) -> dict[str, dict[str, str]]:
+        """Return the model versions that one trainer makes, with what they start from.
+
+        Not under the name `policy`: SQL tells the lines of `learns` by it (sql/views/files.sql).
+        """
+        return {name: {"start": row.policy} for name, row in self.learns.items() if row.trainer == trainer}
+
+    def judge_of(self, model: str) -> str:
+        """Return who judges the fixed set for a model version: an oracle has nothing to learn there."""
+        return model if self.judge in {SELF, *ORACLES} else self.judge
 
     def as_dict(self) -> dict[str, Any]:
         """Return what plan.yaml holds."""
         return {
             "answers": {f"{m}.{s}": {"model": m, "split": s} for m, s in self.answers()},
             "judges": {f"{j}.{m}.{s}": {"judge": j, "model": m, "split": s} for j, m, s in self.judges()},
+            "oracles": {f"{j}.{m}.{s}": {"judge": j, "model": m, "split": s} for j, m, s in self.oracles()},
+            "references": {split: {"split": split} for split in self.references()},
             "learns": {name: asdict(row) | {"also": self.also[name]} for name, row in self.learns.items()},
-            "models": {m: {"model": m, "judge": m if self.judge == SELF else self.judge} for m in self.models},
+            "contrasts": self.trained_by(DPO),
+            "imitates": self.trained_by(SFT),
+            "models": {m: {"model": m, "judge": self.judge_of(m)} for m in self.models},
             "lines": self.lines,
             "rubrics": self.rubrics,
         }
@@ -109,6 +142,8 @@ class Plan:
 def of(params: Params) -> Plan:
     """Return the plan that params.yaml asks for. Raises TsrError as `build` does."""
     rubrics = {name: block.judge.rubric for name, block in params.profiles.items()}
+    if params.judge == TRUTH and (source := params.block.prepare.source) not in VERIFIERS:
+        raise TsrError(f"params.yaml: judge: nobody knows the truth of {source!r}; expected {', '.join(VERIFIERS)}")
     return build(params.arms, params.judge, params.teacher, rubrics)
 
 
@@ -125,11 +160,11 @@ def build(arms: Arms, judge: str = SELF, teacher: str = BASE, rubrics: dict[str,
     for arm, rounds in arms.rounds.items():
         line = [FIRST]
         for number in range(rounds):
-            line.append(_round(plan, _arm(arms, arm), number, line[-1]))
+            line.append(_round(plan, arms, arm, number, line[-1]))
         plan.lines[arm] = line
     if not plan.lines:
         raise TsrError(f"params.yaml: arms: none is set; expected at least one of {', '.join(ARMS)}")
-    if judge in {BASE, paths.WORLD}:
+    if judge in {BASE, paths.WORLD, ORIGIN}:
         raise TsrError(f"params.yaml: judge: {judge!r} cannot judge; expected {SELF}, {FIRST} or another")
     if judge in {*plan.learns, *(name for names in plan.also.values() for name in names)}:
         raise TsrError(
@@ -158,8 +193,27 @@ def _arm(arms: Arms, name: str) -> _Arm:
     return _Arm(name, own.past, own.future, own.strategy, own.second_judge)
 
 
-def _round(plan: Plan, arm: _Arm, number: int, policy: str) -> str:
+def _round(plan: Plan, arms: Arms, arm: str, number: int, policy: str) -> str:
     """Add one round of one arm; return the model version it ends in (docs/method.md)."""
+    if arm in BASELINES:
+        return plan.learn(f"{BASELINES[arm]}-{number + 1}", _baseline(plan, arm, number, policy))
+    return _temporal(plan, _arm(arms, arm), number, policy)
+
+
+def _baseline(plan: Plan, arm: str, number: int, policy: str) -> Learn:
+    """Return one round of an arm whose pairs are no judge's, or train otherwise."""
+    if arm == "rejection_sampling":
+        judge = policy if plan.judge == SELF else plan.judge
+        split, strategy, other, trainer = f"r{number}", arm, policy, SFT
+    else:
+        # As in its paper SPIN plays on the prompts of SFT, the same ones every round; in the fair one on each round's.
+        split, strategy, judge = "ift" if arm == "spin" else f"r{number}", "spin", ORIGIN
+        other, trainer = REFERENCE, DPO
+    return Learn(policy, strategy, judge, split, policy, policy, other, strategies.file_of(strategy), judge, trainer)
+
+
+def _temporal(plan: Plan, arm: _Arm, number: int, policy: str) -> str:
+    """Add one round of an arm that pairs by a judge, a past and a future."""
     split, anchor, name = f"r{number}", FIRST if arm.past else policy, f"{arm.prefix}-{number + 1}"
     judge = policy if plan.judge == SELF else plan.judge
 
@@ -181,7 +235,7 @@ def check_judges(plan: Plan) -> None:
     Whoever writes the plan needs it; one who only has the tables does not.
     """
     asked = {plan.teacher, *(name for row in plan.learns.values() for name in (row.judge, row.second))}
-    for judge in asked - {BASE, FIRST, *plan.learns}:
+    for judge in asked - {BASE, FIRST, *plan.learns, *ORACLES}:
         if not paths.model(judge).is_dir():
             raise TsrError(
                 f"params.yaml: judge: no folder {paths.model(judge)}; put a model there, or its endpoint.json"
@@ -192,7 +246,7 @@ def dumps(plan: Plan) -> str:
     """Return the text of plan.yaml, one line a row."""
     lines = [_HEADER]
     for table, rows in plan.as_dict().items():
-        lines.append(f"{table}:\n")
+        lines.append(f"{table}:\n" if rows else f"{table}: {{}}\n")
         for key, row in rows.items():
             text = yaml.safe_dump(row, default_flow_style=True, sort_keys=False, width=10_000).strip()
             lines.append(f"  {key}: {text}\n")
@@ -214,11 +268,13 @@ def read(path: Path = PLAN_FILE) -> dict[str, Any]:
         plan: dict[str, Any] = yaml.safe_load(path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise TsrError(f"{path}: not valid YAML: {' '.join(str(error).split())}; run `tsr plan`") from error
-    for table in ("answers", "judges", "learns", "models", "lines"):
+    for table in TABLES:
         if not isinstance(plan, dict) or not isinstance(plan.get(table), dict):
             raise TsrError(f"{path}: table {table!r} is missing; run `tsr plan`")
     for where, model in _mentioned(plan):
         if model in {FIRST, *plan["learns"]} or (model, where.split(".")[0]) == (paths.WORLD, "judges"):
+            continue
+        if model == REFERENCE and (where.endswith(".future") or where.startswith("oracles.")):
             continue
         if not (where.endswith(JUDGES) and isinstance(model, str)):
             known = ", ".join([FIRST, *plan["learns"]])
@@ -235,6 +291,7 @@ def check_no_model(name: str) -> None:
 def _mentioned(plan: dict[str, Any]) -> Iterator[tuple[str, str | None]]:
     """Yield every place in the plan that names a model version, with the name."""
     columns = {"answers": ["model"], "judges": ["judge", "model"], "learns": ["policy", "judge", "second", *ROLES]}
+    columns["oracles"] = columns["judges"]
     for table, names in columns.items():
         for key, row in plan[table].items():
             for column in names:

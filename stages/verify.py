@@ -31,7 +31,7 @@ def run(params: Params, *, partial: bool = False) -> None:
     checks = [
         *((check_generations, row) for row in planned["answers"].values()),
         *((check_evaluation, row) for row in planned["models"].values()),
-        *((check_scores, row) for row in planned["judges"].values()),
+        *((check_scores, row) for row in [*planned["judges"].values(), *planned["oracles"].values()]),
         *((check_pairs, row | {"name": name}) for name, row in planned["learns"].items()),
     ]
     absent = 0
@@ -69,7 +69,7 @@ def found(check: Callable[[Params, Row], Iterator[str]], params: Params, row: Ro
 
 def planned_outputs(planned: dict[str, Any]) -> Iterator[lockfile.Output]:
     """Yield the outputs of the plan's rows; DVC keeps entries of removed rows in dvc.lock."""
-    rows = {key for table in ("answers", "judges", "learns", "models") for key in planned[table]}
+    rows = {key for table in plan.TABLES for key in planned[table]}
     for out in lockfile.outputs():
         _, _, key = out.stage.partition("@")
         if not key or key in rows:

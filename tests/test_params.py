@@ -36,7 +36,7 @@ def text_with(key: str, value: Any) -> str:
 BAD: dict[str, tuple[str, Any, str]] = {
     "unknown key": ("micro.dpo.betta", 0.1, "unknown key; expected batch_size"),
     "unknown block": ("micro.dppo", {}, "unknown key; expected base_model, prepare"),
-    "unknown arm": ("arms.spin", 2, "unknown arm; expected sr, tsr"),
+    "unknown arm": ("arms.dpo", 2, "unknown arm; expected sr, tsr"),
     "own arm, unknown strategy": (
         "arms.mine",
         {"rounds": 1, "strategy": "best", "past": False, "future": False},

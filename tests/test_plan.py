@@ -44,6 +44,7 @@ def side(policy: str, strategy: str, split: str, anchor: str, future: str) -> di
         "future": future,
         "sql": f"stages/sql/strategies/{strategy}.sql",
         "second": policy,
+        "trainer": "dpo",
     }
 
 
@@ -221,6 +222,10 @@ OF_THE_PLAN = {
     "generate": ["M0", "r0"],
     "judge": ["M0", "M0", "r0"],
     "score": ["M0", "M0", "r0"],
+    "refer": ["r0"],
+    "oracle": ["truth", "M0", "r0"],
+    "tune": ["rs-1", "--policy", "M0"],
+    "claims": [],
     "measure": [
         *("sr-1", "--policy", "M0", "--judge", "M0", "--split", "r0"),
         *("--own", "M0", "--anchor", "M0", "--future", "M0"),
@@ -230,6 +235,7 @@ OF_THE_PLAN = {
     "verify": [],
     "targets": [],
     "forecast": [],
+    "doctor": [],
     "gc": [],
 }
 
@@ -289,3 +295,63 @@ def test_an_arm_of_ones_own_without_past_and_future_trains_once_a_round() -> Non
     own = {"rounds": 2, "strategy": "margin", "past": False, "future": False}
     assert learn("mine-2", Arms(mine=own)) == side("mine-1", "margin", "r1", anchor="mine-1", future="mine-1")
     assert list(rows(Arms(mine=own))["learns"]) == ["mine-1", "mine-2"]
+
+
+def test_rejection_sampling_learns_from_the_best_alone_by_sft() -> None:
+    made = rows(Arms(sr=1, rejection_sampling=2))
+    for number, policy in ((1, "M0"), (2, "rs-1")):
+        split = f"r{number - 1}"
+        expected = side(policy, "rejection_sampling", split, anchor=policy, future=policy) | {"trainer": "sft"}
+        assert learn(f"rs-{number}", Arms(sr=1, rejection_sampling=2)) == expected
+    assert made["imitates"] == {"rs-1": {"start": "M0"}, "rs-2": {"start": "rs-1"}}
+    assert made["contrasts"] == {"sr-1": {"start": "M0"}}
+    assert list(made["answers"]) == ["M0.r0", "rs-1.r1"], "M0's responses serve both arms"
+
+
+@pytest.mark.parametrize(
+    ("arm", "name", "splits"), [("spin", "spin", ["ift", "ift"]), ("spin_fair", "fair", ["r0", "r1"])]
+)
+def test_spin_sets_reference_answers_against_own_ones(arm: str, name: str, splits: list[str]) -> None:
+    arms = Arms(**{arm: 2})
+    made = rows(arms)
+    for number, split in enumerate(splits, start=1):
+        policy = f"{name}-{number - 1}" if number > 1 else "M0"
+        expected = side(policy, "spin", split, anchor=policy, future="reference") | {"judge": "origin"}
+        assert learn(f"{name}-{number}", arms) == expected | {"second": "origin"}
+        assert made["oracles"][f"origin.reference.{split}"] in made["oracles"].values()
+    assert list(made["references"]) == list(dict.fromkeys(splits))
+    assert list(made["judges"]) == ["base.world.rated"], "no model judges"
+    assert not [key for key in made["answers"] if key.startswith("reference")]
+    assert made["models"][f"{name}-1"] == {"model": f"{name}-1", "judge": f"{name}-1"}
+
+
+def test_sft_is_m0_alone() -> None:
+    assert rows(Arms(sft=0, sr=1))["lines"] == {"sr": ["M0", "sr-1"], "sft": ["M0"]}
+    alone = rows(Arms(sft=0))
+    assert (alone["lines"], list(alone["models"]), alone["learns"]) == ({"sft": ["M0"]}, ["M0"], {})
+
+
+@pytest.mark.parametrize("more", [{"rejection_sampling": 2}, {"spin": 1}, {"spin_fair": 2}, {"sft": 0}])
+def test_a_further_arm_adds_rows_and_changes_none(more: dict[str, int]) -> None:
+    before, after = rows(ALL), rows(ALL.model_copy(update=more))
+    for table in plan.TABLES:
+        assert after[table].items() >= before[table].items()
+
+
+def test_the_truth_as_judge_is_no_model_and_models_keep_judging_the_fixed_set() -> None:
+    built = plan.build(ALL, "truth").as_dict()
+    assert {row["judge"] for row in built["learns"].values()} == {"truth"}
+    assert list(built["judges"]) == ["base.world.rated"]
+    assert built["oracles"]["truth.M0.r0"] == {"judge": "truth", "model": "M0", "split": "r0"}
+    assert all(row["judge"] == model for model, row in built["models"].items())
+    plan.check_judges(plan.build(ALL, "truth"))
+
+
+def test_the_truth_is_refused_where_nobody_knows_it() -> None:
+    asked = LOADED.model_copy(update={"judge": "truth", "profile": "small"})
+    with pytest.raises(
+        TsrError, match=r"^params\.yaml: judge: nobody knows the truth of 'chat_data'; expected micro_w"
+    ):
+        plan.of(asked)
+    with pytest.raises(TsrError, match="judge: 'origin' cannot judge"):
+        plan.build(ALL, "origin")

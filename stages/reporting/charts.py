@@ -8,7 +8,7 @@ import zlib
 from dataclasses import dataclass
 from typing import Any
 
-from stages.plan import ARMS
+from stages.plan import ARMS, BASELINES
 
 Row = dict[str, Any]
 Spec = dict[str, Any]
@@ -41,7 +41,12 @@ _LOOKS = (
     ("#aa4499", "diamond", (7, 2, 2, 2)),
     ("#7a5c00", "cross", (4, 4)),
     ("#333333", "triangle-down", (1, 3)),
+    ("#8c564b", "triangle-left", (10, 3)),
+    ("#5f6368", "triangle-right", (1, 1)),
+    ("#b8860b", "stroke", (5, 5)),
+    ("#005f73", "wedge", (3, 6)),
 )
+_PAPERS = (*ARMS, *BASELINES)
 _TAG = re.compile(r"<[^>]*>")
 _NUMBER = re.compile(r"-?\d+\.\d{3,}")
 _NAMESPACES = re.compile(r' xmlns(?::xlink)?="[^"]*"| version="1\.1"')
@@ -67,8 +72,8 @@ def look(arm: str) -> Look:
 
 def _place(arm: str) -> int:
     """Return the place of an arm's look; arms of a user's share what the paper's leave."""
-    spare = len(_LOOKS) - len(ARMS)
-    return list(ARMS).index(arm) if arm in ARMS else len(ARMS) + zlib.crc32(arm.encode()) % spare
+    spare = len(_LOOKS) - len(_PAPERS)
+    return _PAPERS.index(arm) if arm in _PAPERS else len(_PAPERS) + zlib.crc32(arm.encode()) % spare
 
 
 def svg(chart: Spec, label: str) -> str:

@@ -8,7 +8,16 @@ from stages.reporting import chart_bars, chart_graph, report_tables
 from stages.reporting.charts import Spec, by_amount, by_round, svg
 from stages.reporting.report_data import Row, RunData
 
-NAMES = {"sr": "SR", "tsr": "TSR", "past_only": "past only", "future_only": "future only"}
+NAMES = {
+    "sr": "SR",
+    "tsr": "TSR",
+    "past_only": "past only",
+    "future_only": "future only",
+    "sft": "SFT",
+    "rejection_sampling": "rejection sampling",
+    "spin": "SPIN",
+    "spin_fair": "SPIN, fair",
+}
 Drawn = tuple[str, str, Spec | None]  # title, caption, chart
 _TRAINED = "After training, on the training's own pairs"
 _LEARNING = (  # column, title, unit, caption

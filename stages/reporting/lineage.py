@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from stages.paths import ROLES
+from stages.paths import REFERENCE, ROLES
 
 Plan = dict[str, Any]
 
@@ -28,8 +28,8 @@ def steps(plan: Plan) -> list[Step]:
 
 
 def future_of(row: dict[str, Any]) -> str | None:
-    """Return the temporary future model of a round, if it has one."""
-    return None if row["future"] == row["own"] else str(row["future"])
+    """Return the temporary future model of a round, if it has one; reference answers in its place are no model's."""
+    return None if row["future"] in (row["own"], REFERENCE) else str(row["future"])
 
 
 def homes(plan: Plan) -> dict[str, tuple[str, int]]:

@@ -25,6 +25,10 @@ LONG_NAMES = {
     "tsr": "Temporal Self-Rewarding",
     "past_only": "ablation: Anchored Rejection alone",
     "future_only": "ablation: Future-Guided Chosen alone",
+    "sft": "M0 as it is",
+    "rejection_sampling": "SFT on the best response",
+    "spin": "the reference answer over an own one, on the prompts of SFT",
+    "spin_fair": "SPIN on the prompts of the rounds",
 }
 
 

@@ -68,14 +68,15 @@ def read_run(params: Params) -> RunData:
     """
     rows = plan.check_agrees(params)
     # What M0 learned to judge from belongs to no round.
-    rows["judges"] = {key: row for key, row in rows["judges"].items() if row["model"] != paths.WORLD}
+    judges = rows["judges"] | rows["oracles"]
+    rows["judges"] = {key: row for key, row in judges.items() if row["model"] != paths.WORLD}
     rounds = {name: _read_json(paths.measures_json(name), _ROUND_KEYS) for name in rows["learns"]}
     models = {name: _read_json(paths.evaluation_json(name), _MODEL_KEYS) for name in rows["models"]}
     pair_rows = pl.concat([_pair_rows(name) for name in rows["learns"]])
     wanted = pl.DataFrame(comparisons(rows["lines"]), schema={"model": pl.String, "other": pl.String}, orient="row")
-    answers = _eval_truth(sorted({*wanted["model"], *wanted["other"]}))
+    answers = eval_truth(sorted({*wanted["model"], *wanted["other"]}))
     with connect() as db:
-        fixed = _fixed_scores(db, params, list(models))
+        fixed = fixed_scores(db, params, list(models))
         return RunData(
             plan=rows,
             rounds=rounds,
@@ -85,7 +86,7 @@ def read_run(params: Params) -> RunData:
             ahead=_differences(run_file(db, QUERIES / "paired.sql", {"answers": answers, "comparisons": wanted}, {})),
             drift=_drifts(run_file(db, QUERIES / "drift.sql", {"judged": fixed, "comparisons": wanted}, {})),
             scores=run_file(db, QUERIES / "scores.sql", _score_frames(rows), {}).to_dicts(),
-            compute=run_file(db, QUERIES / "compute.sql", _compute_frames(rows, rounds), {}).to_dicts(),
+            compute=run_file(db, QUERIES / "compute.sql", _compute_frames(params, rows, rounds), {}).to_dicts(),
             examples=_examples(db, rows, pair_rows),
             judging=run_file(db, QUERIES / "judging.sql", {"readings": _readings(params, list(models))}, {}).to_dicts(),
             judging_seconds=_judging_seconds(),
@@ -129,7 +130,7 @@ def _pair_rows(name: str) -> pl.DataFrame:
     return joined.sort("pair_id")
 
 
-def _eval_truth(models: list[str]) -> pl.DataFrame:
+def eval_truth(models: list[str]) -> pl.DataFrame:
     """Return (model, prompt_id, truth) of the held-out responses; empty without a verifier."""
     prompts = tables.read("prompts", paths.prompts("eval"))
     answers = pl.concat([tables.read("generations", paths.generations(name, "eval")) for name in models])
@@ -137,7 +138,7 @@ def _eval_truth(models: list[str]) -> pl.DataFrame:
     return answers.join(truth, on="generation_id").select("model", "prompt_id", "truth").sort(pl.all())
 
 
-def _fixed_scores(db: Any, params: Params, models: list[str]) -> pl.DataFrame:
+def fixed_scores(db: Any, params: Params, models: list[str]) -> pl.DataFrame:
     """Return (judge, generation_id, score, truth) of the fixed responses, under every model version as judge.
 
     Parsed here, as stage `score` does, so that mending the parser judges nothing again.
@@ -221,9 +222,12 @@ def _names(row: dict[str, str]) -> dict[str, str]:
     return {"judge": row["judge"], "name": row["model"], "split": row["split"]}
 
 
-def _compute_frames(rows: dict[str, Any], rounds: dict[str, Row]) -> dict[str, pl.DataFrame]:
+def _compute_frames(params: Params, rows: dict[str, Any], rounds: dict[str, Row]) -> dict[str, pl.DataFrame]:
     """Return what each arm needs and what it costs: tokens sampled, read and written by judges, trained on."""
-    costs = [{"kind": "trained", "key": name, "tokens": row["tokens_trained"]} for name, row in rounds.items()]
+    costs = [
+        {"kind": "trained", "key": name, "tokens": tokens_trained(params, name, rows["learns"][name], row)}
+        for name, row in rounds.items()
+    ]
     for key, row in rows["answers"].items():
         answered = tables.read("generations", paths.generations(row["model"], row["split"]))
         costs.append({"kind": "generated", "key": key, "tokens": answered["response_tokens"].sum()})
@@ -232,6 +236,16 @@ def _compute_frames(rows: dict[str, Any], rounds: dict[str, Row]) -> dict[str, p
         tokens = votes.select(pl.col("prompt_tokens") + pl.col("response_tokens")).sum().item()
         costs.append({"kind": "judged", "key": key, "tokens": tokens})
     return {"work": pl.DataFrame(lineage.work(rows)), "costs": pl.DataFrame(costs)}
+
+
+def tokens_trained(params: Params, name: str, learn: Row, told: Row) -> int:
+    """Return the tokens that a training took: `told` counts both sides for DPO; SFT takes the chosen one alone."""
+    if learn["trainer"] == plan.DPO:
+        return int(told["tokens_trained"])
+    chosen = tables.read("pairs", paths.pairs(name)).select(generation_id="chosen_id")
+    answers = tables.read("generations", paths.generations(learn["own"], learn["split"]))
+    learned = answers.join(chosen, on="generation_id").select(pl.col("prompt_tokens") + pl.col("response_tokens"))
+    return int(learned.sum().item()) * params.block.tune.epochs
 
 
 def _examples(db: Any, rows: dict[str, Any], pair_rows: pl.DataFrame) -> list[Row]:
