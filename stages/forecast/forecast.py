@@ -134,8 +134,8 @@ def _gpu(name: str, of_model: shape.Shape, profile: Profile, launch: memory.Laun
 
 
 def fits(peak: memory.Peak, gpu: memory.Gpu) -> bool:
-    """Return whether a stage's peak is within a GPU's memory."""
-    return peak.total <= gpu.gib * memory.GIB
+    """Return whether a stage's peak is within a GPU's memory, and an engine within its share of it."""
+    return peak.total <= gpu.gib * memory.GIB and not peak.starved
 
 
 def _rates(timings: Path | None, finished: list[work.Task], given: dict[str, float], *, cpu: bool) -> speed.Rates:
