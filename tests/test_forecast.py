@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from stages import cli
@@ -154,6 +155,23 @@ def test_a_judge_holds_the_rubric_too(params: Params) -> None:
     found = of(changed(params, **embedded))
     caches = {peak.stage: peak.cache / 64 / found.shape.cache_bytes(2) for peak in found.peaks}
     assert caches["judge"] == 1024 + 1024 + round(found.lengths.question.value) + 1
+
+
+def test_a_judge_that_the_run_does_not_make_has_a_shape_of_its_own(
+    params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stages.paths.MODELS", tmp_path)
+    large = {**yaml.safe_load(shape.KNOWN.read_text())["models"]["Qwen/Qwen2.5-7B"], "num_hidden_layers": 56}
+    (tmp_path / "large").mkdir()
+    (tmp_path / "large/config.json").write_text(json.dumps(large))
+    alone, found = of(params), of(params.model_copy(update={"judge": "large"}))
+    peaks = {peak.stage: peak.weights for peak in found.peaks}
+    assert peaks["judge large"] == 2 * shape.of_file(tmp_path / "large").parameters > peaks["judge"]
+    seconds = {one.name: s for one, s in zip(found.tasks, found.seconds, strict=True)}
+    before = {one.name: s for one, s in zip(alone.tasks, alone.seconds, strict=True)}
+    assert seconds["judge@large.M0.r0"] > 1.3 * before["judge@M0.M0.r0"]
+    assert seconds["judge@base.world.rated"] == before["judge@base.world.rated"]  # the teacher
+    assert seconds["evaluate@M0"] == before["evaluate@M0"]  # each judges the fixed set itself
 
 
 def test_prompts_without_a_limit_are_bounded_by_what_can_be_trained_on(params: Params) -> None:

@@ -4,8 +4,10 @@ What is held is counted: weights, gradients, Adam's two moments, activations tha
 values. Fragments that the allocator cannot use, and short-lived buffers within an operation, are not.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from stages.errors import TsrError
@@ -210,12 +212,23 @@ def measuring(shape: Shape, profile: Profile) -> Peak:
     return Peak("measure", 1, weights, weights, 0.0, held, 0.0, 2 * logits, "logits of a pair")
 
 
-def peaks(shape: Shape, profile: Profile, launch: Launch, gpu: Gpu | None, assumed: Assumed) -> list[Peak]:
-    """Return the peak of every kind of stage that runs a model here, what each GPU's driver takes included."""
+def peaks(
+    shape: Shape,
+    profile: Profile,
+    launch: Launch,
+    gpu: Gpu | None,
+    assumed: Assumed,
+    judges: Mapping[str, Shape] = MappingProxyType({}),
+) -> list[Peak]:
+    """Return the peak of every kind of stage that runs a model here, what each GPU's driver takes included.
+
+    `judges` are those that the run does not make, by name, with shapes of their own.
+    """
     found = [
         training("sft", shape, profile, profile.sft, launch, 1),
         engine("generate", shape, profile, "generate", gpu, assumed),
         engine("judge", shape, profile, "judge", gpu, assumed),
+        *(engine(f"judge {name}", of_it, profile, "judge", gpu, assumed) for name, of_it in judges.items()),
         training("dpo", shape, profile, profile.dpo, launch, 2),
         measuring(shape, profile),
     ]
