@@ -109,8 +109,9 @@ def _tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
 
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise TsrError(f"{folder}: the tokenizer cannot be read: {' '.join(str(error).split())[:200]}") from error
+    except Exception as error:  # whatever a broken file makes transformers, tokenizers and their checks raise
+        told = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise TsrError(f"{folder}: the tokenizer cannot be read: {told}") from error
 
 
 def _give_pad(tokenizer: "PreTrainedTokenizerBase") -> None:
@@ -133,7 +134,10 @@ def template(tokenizer: "PreTrainedTokenizerBase", settings: GivenBase) -> str:
         file = Path(settings.chat_template)
         if not file.is_file():
             raise TsrError(f"params.yaml: base.chat_template: no file {file}")
-        text = file.read_text(encoding="utf-8")
+        try:
+            text = file.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise TsrError(f"params.yaml: base.chat_template: {file} is no text in UTF-8") from error
     else:
         text = tokenizer.chat_template or DEFAULT_TEMPLATE.read_text(encoding="utf-8")
     values = "".join(f"{{%- set {name} = {json.dumps(value)} -%}}" for name, value in settings.template_values.items())

@@ -336,8 +336,10 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|")
 def _check_no_secret(name: str, values: Any) -> None:
     """Raise ValueError, without showing it, for a secret in an engine's settings: DVC copies these to dvc.lock."""
     for key, value in values.items() if isinstance(values, dict) else ():
-        if isinstance(value, str) and _USER.match(value):
+        if isinstance(value, str) and (_USER.match(value) or (str(key).endswith("_url") and "@" in value)):
             raise ValueError(f"{name}.{key}: holds a user or password; expected the URL alone")
+        if isinstance(value, str) and str(key).endswith("_url") and set("?#") & set(value):
+            raise ValueError(f"{name}.{key}: holds more than a path, which may be a key; expected the URL alone")
         if isinstance(value, str) and str(key).endswith("_env") and not _VARIABLE.fullmatch(value):
             raise ValueError(f"{name}.{key}: is no name of a variable; expected one, which holds the key")
 

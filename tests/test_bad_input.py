@@ -423,6 +423,15 @@ def test_no_key_is_told_or_written(status: int, here: Path, capsys: pytest.Captu
 PASTED = {
     "a password in the URL": ({"backends.openai.base_url": f"https://me:{CANARY}@host/v1"}, "holds a user or password"),
     "the same without a scheme": ({"backends.openai.base_url": f"me:{CANARY}@host/v1"}, "holds a user or password"),
+    "one with a slash in it": (
+        {"backends.openai.base_url": f"https://me:a/{CANARY}@host/v1"},
+        "holds a user or passwo",
+    ),
+    "in a URL that is none": ({"backends.openai.base_url": f"https:/me:{CANARY}@host/v1"}, "holds a user or password"),
+    "a key in the URL": (
+        {"backends.openai.base_url": f"https://host/v1?key={CANARY}"},
+        "holds more than a path, which",
+    ),
     "the key for its variable": ({"backends.openai.api_key_env": CANARY}, "is no name of a variable; expected one"),
 }
 

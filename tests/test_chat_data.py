@@ -21,6 +21,7 @@ from stages import paths, prepare, tables
 from stages.errors import TsrError
 from stages.importing import run as imports
 from stages.reporting.funnel import REASONS, STEPS, funnel_rows
+from stages.sources.loading import in_cache
 
 ROOT = Path(__file__).parents[1]
 COMMIT = "40b436560ca83a8dba36114c22ab3c66e43f6d5e"
@@ -209,17 +210,47 @@ def test_more_rounds_change_no_prompt_that_is_there_and_the_seed_changes_most() 
 def test_the_hub_is_asked_for_the_pinned_revision(monkeypatch: pytest.MonkeyPatch) -> None:
     """The hub is out of reach of tests: a local file stands in for it, read by the same library."""
     asked = []
-    load = datasets.load_dataset
+    load = datasets.load_dataset_builder
 
-    def load_dataset(name: str, **options: Any) -> Any:
+    def load_builder(name: str, **options: Any) -> Any:
         asked.append((name, options))
-        return load("json", data_files={"train": "ultrafeedback.jsonl", "validation": "more.jsonl"})
+        found = load("json", data_files={"train": "ultrafeedback.jsonl", "validation": "more.jsonl"})
+        found.hash = COMMIT
+        return found
 
     write("more.jsonl", [rated(f"More {i}", 2, 9) for i in range(3)])
-    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    monkeypatch.setattr(datasets, "load_dataset_builder", load_builder)
     run(ultrafeedback=[f"openbmb/UltraFeedback@{COMMIT}"])
     assert asked == [("openbmb/UltraFeedback", {"revision": COMMIT})]
     assert counts("questions")["ultrafeedback", "kept"] == 27
+
+
+def keep(commit: str, rows: list[Row], config: str = "default") -> None:
+    """Put a commit of UltraFeedback where the library datasets keeps what it had from the hub."""
+    write("kept.jsonl", rows)
+    kept = Path(datasets.config.HF_DATASETS_CACHE) / "openbmb___ultra_feedback" / config / "0.0.0" / commit
+    found = datasets.load_dataset_builder("json", data_files={"train": "kept.jsonl"}, cache_dir="made")
+    found.dataset_name, found.config.name, found.info.config_name = "ultra_feedback", "default", "default"
+    found.download_and_prepare(output_dir=str(kept))
+
+
+def test_another_commit_in_the_cache_is_not_taken_for_the_pinned_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a hub the library takes the latest commit that its cache holds, and only warns."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    older, newer, part = ("1" * 40, "2" * 40, "3" * 40)
+    keep(older, [rated(f"Older {i}", 1 + i % 10, 5) for i in range(24)])
+    keep(part, [rated("Part", 1, 5)], config="default-0123456789abcdef")  # as with `data_files`
+    keep(newer, [rated(f"Newer {i}", 1 + i % 10, 5) for i in range(24)])
+    name = "openbmb/UltraFeedback"
+    asked = [one["content"] for row in run(ultrafeedback=[f"{name}@{older}"])["rated"]["messages"] for one in row]
+    assert asked and all(text.startswith("Older ") for text in asked)
+    assert [in_cache(name, one) is not None for one in (older, newer, part, COMMIT)] == [True, True, False, False]
+    for commit in (part, COMMIT):
+        with pytest.raises(TsrError, match=f"{name}@{commit}: .*the cache holds {newer} in place of this commit; exp"):
+            prepare.run(7, settings(ultrafeedback=[f"{name}@{commit}"]))
 
 
 def without(rows: list[Row], *names: str) -> list[Row]:

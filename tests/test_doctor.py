@@ -114,6 +114,15 @@ def test_memory_and_disk() -> None:
     )
 
 
+def test_each_process_reads_the_whole_weights_unless_fsdp_divides_them() -> None:
+    """8 billion weights in float32 are 29.8 GiB."""
+    whole, room = {"training.adapter": "none"}, 64 * GIB
+    for kind, told in (("FSDP", ""), ("MULTI_GPU", "take 238.4 GiB"), ("DEEPSPEED", "take 238.4 GiB")):
+        about = given("small", whole, base=LARGE_MODEL, launch=Launch(kind, 8), gpus=[H100] * 8, memory=room)
+        said = problems(checks_machine.memory, about)
+        assert (told in said[0]) if told else said == [], (kind, said)
+
+
 def places(free: float, disks: tuple[int, ...] = (1, 1, 1, 1), *, writable: bool = True) -> dict[str, Place]:
     names = ("data", "store", "temp", "cache")
     return {n: Place(Path(n), disk, int(free), writable) for n, disk in zip(names, disks, strict=True)}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from stages import cli
@@ -128,6 +129,58 @@ def test_without_a_gpu_named_the_smallest_is_taken_that_all_fits_on(params: Para
         assert all(peak.total <= gpu.gib * memory.GIB for peak in peaks) == (gpu.gib >= found.gpu.gib)
 
 
+def changed(params: Params, **blocks: dict[str, Any]) -> Params:
+    """`paper` with some keys of its blocks changed; `vllm` is that engine's."""
+    paper = params.profiles["paper"]
+    engines = {**paper.backends, "vllm": paper.backends["vllm"].model_copy(update=blocks.pop("vllm", {}))}
+    update = {name: getattr(paper, name).model_copy(update=keys) for name, keys in blocks.items()}
+    return params.model_copy(update={"profiles": {"paper": paper.model_copy(update={**update, "backends": engines})}})
+
+
+@pytest.mark.parametrize(("positions", "share", "fit"), [(8192, 0.9, True), (65536, 0.9, False), (8192, 0.65, False)])
+def test_an_engine_that_could_not_start_does_not_fit(params: Params, positions: int, share: float, fit: bool) -> None:
+    """vLLM refuses where its share of 24 GiB, less 15 of weights, holds no row of all positions (1 GiB for 8192)."""
+    found = of(changed(params, vllm={"max_model_len": positions, "gpu_memory_utilization": share}), gpu="rtx-3090")
+    assert {one["stage"]: one["fits"] for one in told.as_dict(found)["memory"]}["judge"] == fit
+
+
+def test_a_judge_holds_the_rubric_too(params: Params) -> None:
+    """The embedded engine: 64 rows of prompt, response, rubric and reply."""
+    embedded = {name: {"backend": "transformers"} for name in ("generate", "judge")}
+    found = of(changed(params, **embedded))
+    caches = {peak.stage: peak.cache / 64 / found.shape.cache_bytes(2) for peak in found.peaks}
+    assert caches["generate"] == 1024 + 1024
+    assert caches["judge"] == 1024 + 1024 + round(found.lengths.question.value) + 768
+    embedded["judge"] |= {"way": "one_token", "votes": 1}
+    found = of(changed(params, **embedded))
+    caches = {peak.stage: peak.cache / 64 / found.shape.cache_bytes(2) for peak in found.peaks}
+    assert caches["judge"] == 1024 + 1024 + round(found.lengths.question.value) + 1
+
+
+def test_a_judge_that_the_run_does_not_make_has_a_shape_of_its_own(
+    params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stages.paths.MODELS", tmp_path)
+    large = {**yaml.safe_load(shape.KNOWN.read_text())["models"]["Qwen/Qwen2.5-7B"], "num_hidden_layers": 56}
+    (tmp_path / "large").mkdir()
+    (tmp_path / "large/config.json").write_text(json.dumps(large))
+    alone, found = of(params), of(params.model_copy(update={"judge": "large"}))
+    peaks = {peak.stage: peak.weights for peak in found.peaks}
+    assert peaks["judge large"] == 2 * shape.of_file(tmp_path / "large").parameters > peaks["judge"]
+    seconds = {one.name: s for one, s in zip(found.tasks, found.seconds, strict=True)}
+    before = {one.name: s for one, s in zip(alone.tasks, alone.seconds, strict=True)}
+    assert seconds["judge@large.M0.r0"] > 1.3 * before["judge@M0.M0.r0"]
+    assert seconds["judge@base.world.rated"] == before["judge@base.world.rated"]  # the teacher
+    assert seconds["evaluate@M0"] == before["evaluate@M0"]  # each judges the fixed set itself
+
+
+def test_prompts_without_a_limit_are_bounded_by_what_can_be_trained_on(params: Params) -> None:
+    found = of(changed(params, prepare={"max_prompt_tokens": 0}))
+    assert found.lengths.prompt.value == pytest.approx((4096 - 1024) / 4)
+    with pytest.raises(TsrError, match=r"prepare\.max_prompt_tokens: is 0, and no max_tokens bounds a prompt"):
+        of(changed(params, prepare={"max_prompt_tokens": 0}, sft={"max_tokens": 0}, dpo={"max_tokens": 0}))
+
+
 def test_disk_of_the_weights_is_a_version_a_training_and_the_base(params: Params) -> None:
     rooms = {room.table: room for room in of(params).rooms}
     n = shape.of_hub("meta-llama/Llama-3.1-8B").parameters
@@ -181,6 +234,7 @@ def test_the_benchmarks_of_another_run_tell_no_rate_unless_they_have_its_tokens(
         (["--profile", "paper", "--assume", "mfu=1"], "--assume mfu=1: no 'mfu'; there are: prompt_share"),
         (["--profile", "paper", "--assume", "yield=much"], "--assume yield=much: expected yield=NUMBER"),
         (["--profile", "paper", "--assume", "yield=0"], "--assume yield=0: expected a number above 0"),
+        (["--profile", "paper", "--assume", "yield=2"], "--assume yield=2: expected a share, at most 1"),
         (["--rate", "pair=3"], "--rate pair=3: no 'pair'; there are: sft, generate, judge"),
         (["--profile", "paper", "--config", "none.json"], "none.json: no such file; expected a model"),
         (["--format", "csv"], "forecast: --format 'csv': expected text or json"),
@@ -215,13 +269,14 @@ def test_a_judge_behind_an_api_has_tokens_but_no_time_and_no_memory(params: Para
     assert told.as_dict(found)["totals"]["unknown"] >= 3
 
 
-@pytest.mark.parametrize("columns", ["100", "120"])
+@pytest.mark.parametrize("columns", ["80", "100", "120"])
 def test_the_tables_are_as_wide_as_the_screen_and_nothing_is_cut(columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", columns)
-    shown = CliRunner().invoke(cli.app, ["forecast", "--profile", "paper", "--gpu", "h100-80"]).output
-    assert max(len(line) for line in shown.splitlines()) <= int(columns)
-    assert "…" not in shown
-    assert "8 x h100-80" in shown
+    for gpu in ("h100-80", "rtx-3090"):  # the latter takes hundreds of hours
+        shown = CliRunner().invoke(cli.app, ["forecast", "--profile", "paper", "--gpu", gpu]).output
+        assert max(len(line) for line in shown.splitlines()) <= int(columns)
+        assert "…" not in shown
+        assert f"8 x {gpu}" in shown
 
 
 def test_json_holds_every_figure(params: Params) -> None:

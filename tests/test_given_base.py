@@ -110,6 +110,12 @@ def test_a_template_that_cannot_be_trained_on_is_refused(case: str, published: P
     assert not list(tmp_path.glob("made/*"))
 
 
+def test_a_template_that_is_no_text_is_refused(published: Path, tmp_path: Path) -> None:
+    own = SETTINGS.model_copy(update={"chat_template": str(published / "base" / "model.safetensors")})
+    with pytest.raises(TsrError, match=r"base\.chat_template: .*model\.safetensors is no text in UTF-8"):
+        take_in(str(published / "base"), own, tmp_path / "made" / "base")
+
+
 def test_a_template_without_bos_is_given_one(published: Path, tmp_path: Path) -> None:
     (tmp_path / "own.jinja").write_text(
         "{% for m in messages %}{{ m.role + ':\\n' + m.content + eos_token }}{% endfor %}"
@@ -134,6 +140,11 @@ def spoil(folder: Path, how: str) -> None:
     if how == "no tokenizer":
         for file in folder.glob("tokenizer*"):
             file.unlink()
+    if how == "another tokenizer":
+        (folder / "tokenizer.json").write_text('{"version": "1.0", "model": {"type": "None"}}')
+    if how == "no number":
+        config = json.loads((folder / "config.json").read_text()) | {"max_position_embeddings": "many"}
+        (folder / "config.json").write_text(json.dumps(config))
 
 
 @pytest.mark.parametrize(
@@ -144,6 +155,8 @@ def spoil(folder: Path, how: str) -> None:
         "no config": r"config\.json: no such file",
         "half a config": r"config\.json: not valid JSON",
         "no tokenizer": r"no tokenizer in it; expected a tokenizer\.json",
+        "another tokenizer": r"the tokenizer cannot be read: KeyError: 'added_tokens'",
+        "no number": r"cannot be read: .*'max_position_embeddings' expected int, got str \(value: 'many'\)",
     }.items(),
 )
 def test_what_cannot_be_used_is_one_line(how: str, told: str, published: Path, tmp_path: Path) -> None:

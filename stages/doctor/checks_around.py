@@ -27,7 +27,7 @@ def sources(facts: Facts) -> Iterator[Finding]:
 
 def _source(where: str, source: Source, given: str) -> Finding:
     from stages.sources import selecting
-    from stages.sources.loading import load
+    from stages.sources.loading import in_cache, load
     from stages.sqlrun import connect
 
     wanted = {"oasst": selecting.OASST, "ultrafeedback": selecting.ULTRAFEEDBACK, "files": selecting.FILES}[source]
@@ -40,22 +40,12 @@ def _source(where: str, source: Source, given: str) -> Finding:
             return fine(where, f"{given}: {count} rows with {wanted.words()}")
     except TsrError as error:
         return fails(where, str(error))
-    if _is_cached(name, commit):
+    if in_cache(name, commit):
         return fine(where, f"{given}: in the local cache")
     answer = hub.ask("dataset", name, commit)
     if answer.problem:
         return fails(where, f"{given} {answer.problem}", answer.expected)
     return fine(where, f"{given}: can be had from the hub; its columns are seen then")
-
-
-def _is_cached(name: str, commit: str) -> bool:
-    """Return whether the cache of the library datasets holds this commit: it keeps each in a folder of that name."""
-    from datasets import config
-    from datasets.naming import camelcase_to_snakecase
-
-    owner, _, own = name.partition("/")
-    folder = Path(config.HF_DATASETS_CACHE) / f"{owner}___{camelcase_to_snakecase(own)}"
-    return any((found / "dataset_info.json").is_file() for found in folder.glob(f"*/*/{commit}"))
 
 
 def servers(facts: Facts) -> Iterator[Finding]:

@@ -115,11 +115,16 @@ def memory(facts: Facts) -> Iterator[Finding]:
 def _in_memory(facts: Facts) -> float:
     training = facts.block.training
     whole = facts.parameters * (4 if training.adapter == "none" else BYTES[training.dtype])
-    needs = [float(whole)]
+    needs = [float(whole * _copies(facts))]
     if not facts.on_gpu("training.device"):
         needs.append(trained_bytes(facts) * (facts.launch.processes if facts.launch else 1))
     needs += [float(facts.parameters * BYTES[s.dtype]) for s in facts.engines.values() if hasattr(s, "dtype")]
     return max(needs)
+
+
+def _copies(facts: Facts) -> int:
+    """Return how many processes of a training read the whole weights at a time; with FSDP one reads for all."""
+    return 1 if facts.launch is None or facts.launch.kind == "FSDP" else facts.launch.processes
 
 
 def disk(facts: Facts) -> Iterator[Finding]:

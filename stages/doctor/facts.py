@@ -185,7 +185,7 @@ class Facts:
     @cached_property
     def uncommitted(self) -> int | None:
         """Return how many files differ from the last commit; None outside git."""
-        command = ["git", "status", "--porcelain", "--untracked-files=normal"]
+        command = ["git", "--no-optional-locks", "status", "--porcelain", "--untracked-files=normal"]
         try:
             done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)  # noqa: S603
         except (OSError, subprocess.SubprocessError):

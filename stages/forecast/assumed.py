@@ -36,8 +36,13 @@ class Assumed:
         return self.used[name]
 
 
+SHARES = {name for name in DEFAULTS if name.endswith("_share")} | {"yield", "eft_kept"}
+
+
 def numbers(words: list[str], option: str, known: list[str]) -> dict[str, float]:
-    """Return `NAME=NUMBER` words as a mapping. Raises TsrError for another form, name, or a number that is not above 0.
+    """Return `NAME=NUMBER` words as a mapping.
+
+    Raises TsrError for another form, name, a number that is not above 0, or a share above 1.
 
     >>> numbers(["yield=0.9"], "--assume", ["yield"])
     {'yield': 0.9}
@@ -53,5 +58,7 @@ def numbers(words: list[str], option: str, known: list[str]) -> dict[str, float]
             raise TsrError(f"{option} {word}: expected {name}=NUMBER") from None
         if not 0 < value < float("inf"):
             raise TsrError(f"{option} {word}: expected a number above 0")
+        if name in SHARES and value > 1:
+            raise TsrError(f"{option} {word}: expected a share, at most 1")
         found[name] = value
     return found

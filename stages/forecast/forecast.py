@@ -54,11 +54,12 @@ def forecast(params: Params, how: How) -> Forecast:
     recorded = done.recorded(name) if in_force else {}
     of_model = _shape(profile, how.config, name, recorded)
     launch = memory.launch_of(profile)
-    gpu = _gpu(how.gpu, of_model, profile, launch, assumed)
+    planned = plan.of(params)
+    judges = _judges(planned)
+    gpu = _gpu(how.gpu, of_model, profile, launch, assumed, judges)
     measured = lengths.of(profile, recorded, assumed)
-    planned = plan.of(params).as_dict()
-    tasks = _marked(params.seed, profile, work.tasks(profile, planned, measured, assumed), in_force=in_force)
-    machine = speed.Machine(of_model, profile, gpu, launch.processes, assumed, measured)
+    tasks = _marked(params.seed, profile, work.tasks(profile, planned.as_dict(), measured, assumed), in_force=in_force)
+    machine = speed.Machine(of_model, profile, gpu, launch.processes, assumed, measured, judges)
     finished = [task for task in tasks if task.done]
     rates = _rates(how.timings, finished, rates_given, cpu=gpu is None)
     return Forecast(
@@ -70,7 +71,7 @@ def forecast(params: Params, how: How) -> Forecast:
         rates=rates,
         tasks=tasks,
         seconds=[machine.seconds(task, rates) for task in tasks],
-        peaks=memory.peaks(of_model, profile, launch, gpu, assumed),
+        peaks=memory.peaks(of_model, profile, launch, gpu, assumed, judges),
         rooms=disk.rooms(profile, of_model, tasks, assumed, of_this=bool(recorded)),
         lengths=measured,
         assumed=assumed,
@@ -119,7 +120,21 @@ def _marked(seed: int, profile: Profile, tasks: list[work.Task], *, in_force: bo
     return [marked(task) for task in tasks]
 
 
-def _gpu(name: str, of_model: shape.Shape, profile: Profile, launch: memory.Launch, assumed: Any) -> memory.Gpu | None:
+def _judges(planned: plan.Plan) -> dict[str, shape.Shape]:
+    """Return the judges and teachers that are folders of the user's with weights, by name, with their shapes."""
+    names = {judge for judge, _, _ in planned.judges()} - {plan.BASE, *planned.models}
+    folders = {name: paths.model(name) for name in sorted(names)}
+    return {name: shape.of_file(folder) for name, folder in folders.items() if (folder / "config.json").is_file()}
+
+
+def _gpu(
+    name: str,
+    of_model: shape.Shape,
+    profile: Profile,
+    launch: memory.Launch,
+    assumed: Any,
+    judges: dict[str, shape.Shape],
+) -> memory.Gpu | None:
     """Return the GPU that is named; else none for a profile of the CPU, else the smallest that every stage fits."""
     if name:
         return memory.find_gpu(name)
@@ -128,14 +143,14 @@ def _gpu(name: str, of_model: shape.Shape, profile: Profile, launch: memory.Laun
         return None
     known = list(memory.known_gpus().values())
     for gpu in known:
-        if all(fits(peak, gpu) for peak in memory.peaks(of_model, profile, launch, gpu, assumed)):
+        if all(fits(peak, gpu) for peak in memory.peaks(of_model, profile, launch, gpu, assumed, judges)):
             return gpu
     return known[-1]
 
 
 def fits(peak: memory.Peak, gpu: memory.Gpu) -> bool:
-    """Return whether a stage's peak is within a GPU's memory."""
-    return peak.total <= gpu.gib * memory.GIB
+    """Return whether a stage's peak is within a GPU's memory, and an engine within its share of it."""
+    return peak.total <= gpu.gib * memory.GIB and not peak.starved
 
 
 def _rates(timings: Path | None, finished: list[work.Task], given: dict[str, float], *, cpu: bool) -> speed.Rates:

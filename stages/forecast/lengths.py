@@ -7,6 +7,7 @@ import polars as pl
 
 from stages import metrics, models, paths
 from stages.asking import load_ask
+from stages.errors import TsrError
 from stages.forecast.assumed import Assumed
 from stages.lockfile import Ran
 from stages.params import MadeBase, Profile
@@ -44,11 +45,17 @@ class Lengths:
 
 
 def longest_prompt(profile: Profile) -> int:
-    """Return the tokens that a prompt has at most, where the profile says so."""
-    limit = getattr(profile.prepare, "max_prompt_tokens", 0)
+    """Return the tokens that a prompt has at most; without a limit, in what is not too long to be trained on.
+
+    Raises TsrError where nothing sets a limit.
+    """
+    limit = int(getattr(profile.prepare, "max_prompt_tokens", 0))
     if not limit and isinstance(profile.base, MadeBase):
         return profile.base.context
-    return int(limit)
+    limit = limit or max(profile.sft.max_tokens, profile.dpo.max_tokens) - profile.generate.max_new_tokens
+    if limit <= 0:
+        raise TsrError("params.yaml: prepare.max_prompt_tokens: is 0, and no max_tokens bounds a prompt; expected one")
+    return limit
 
 
 def of(profile: Profile, recorded: dict[str, Ran], assumed: Assumed) -> Lengths:
@@ -60,7 +67,7 @@ def of(profile: Profile, recorded: dict[str, Ran], assumed: Assumed) -> Lengths:
         assumed, "response_share", profile.generate.max_new_tokens
     )
     asked = _mean(judgments, "prompt_tokens")
-    own = max(asked.value - prompt.value - response.value, 0.0) if asked else _question(profile, assumed)
+    own = max(asked.value - prompt.value - response.value, 0.0) if asked else rubric_tokens(profile, assumed)
     question = Length(own, asked.origin if asked else "assumed")
     if profile.judge.way == "one_token":
         reply = Length(1.0, "by definition")
@@ -98,7 +105,7 @@ def _take(assumed: Assumed, name: str, of_what: int) -> Length:
     return Length(assumed[name] * of_what, "assumed")
 
 
-def _question(profile: Profile, assumed: Assumed) -> float:
+def rubric_tokens(profile: Profile, assumed: Assumed) -> float:
     """Return the tokens of a rubric's own words."""
     ask = load_ask(profile.judge.rubric)
     asking = ask.one_token_prompt if profile.judge.way == "one_token" else ask.judge_prompt

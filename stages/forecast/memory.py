@@ -4,13 +4,15 @@ What is held is counted: weights, gradients, Adam's two moments, activations tha
 values. Fragments that the allocator cannot use, and short-lived buffers within an operation, are not.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from stages.errors import TsrError
 from stages.forecast.assumed import Assumed
-from stages.forecast.lengths import longest_prompt
+from stages.forecast.lengths import longest_prompt, rubric_tokens
 from stages.forecast.shape import KNOWN, Shape
 from stages.params import Profile, Schedule
 from stages.yamlfile import read_yaml
@@ -68,7 +70,10 @@ def launch_of(profile: Profile) -> Launch:
 
 @dataclass(frozen=True)
 class Peak:
-    """What a stage holds on one GPU at its peak, in bytes. `rest` says in words what `other` is."""
+    """What a stage holds on one GPU at its peak, in bytes. `rest` says in words what `other` is.
+
+    `starved`: the share of the GPU that an engine may take has no room for one row.
+    """
 
     stage: str
     gpus: int
@@ -79,6 +84,7 @@ class Peak:
     cache: float = 0.0
     other: float = 0.0
     rest: str = ""
+    starved: bool = False
 
     @property
     def total(self) -> float:
@@ -160,20 +166,18 @@ def _cache_room(shape: Shape, settings: Any, gpu: Gpu) -> float:
     return float(settings.gpu_memory_utilization * gpu.gib * GIB - weights)
 
 
-def engine(stage: str, shape: Shape, profile: Profile, role: str, gpu: Gpu | None) -> Peak | None:
+def engine(stage: str, shape: Shape, profile: Profile, role: str, gpu: Gpu | None, assumed: Assumed) -> Peak | None:
     """Return the peak of asking an engine, or None for one that runs elsewhere.
 
-    vLLM takes its share of the GPU whatever it needs: what its weights leave is cache.
+    vLLM takes its share of the GPU whatever it needs: what its weights leave is cache. It does not start where a row
+    of all its positions would not fit there.
     """
     asking = getattr(profile, role)
     if asking.backend == "openai":
         return None
     settings: Any = profile.backends[asking.backend]
     element = BYTES[settings.dtype]
-    prompt = longest_prompt(profile)
-    if role == "judge":
-        prompt += profile.generate.max_new_tokens
-    held = min(prompt + asking.max_new_tokens, shape.positions or 10**9)
+    held = min(_longest_row(profile, role, assumed), shape.positions or 10**9)
     if hasattr(settings, "tile_rows"):
         cache = settings.tile_rows * held * shape.cache_bytes(element)
         logits = settings.tile_rows * shape.vocab * (element + 4)
@@ -182,8 +186,18 @@ def engine(stage: str, shape: Shape, profile: Profile, role: str, gpu: Gpu | Non
     weights = shape.parameters * element / size
     if gpu is None:
         return Peak(stage, size, weights, cache=settings.kv_cache_gib * GIB)
-    one_row = held * shape.cache_bytes(element) / size
-    return Peak(stage, size, weights, cache=max(_cache_room(shape, settings, gpu), one_row))
+    one_row = (settings.max_model_len or shape.positions or held) * shape.cache_bytes(element) / size
+    room = _cache_room(shape, settings, gpu)
+    return Peak(stage, size, weights, cache=max(room, one_row), starved=room < one_row)
+
+
+def _longest_row(profile: Profile, role: str, assumed: Assumed) -> int:
+    """Return the tokens of the longest row of `generate` or `judge`, what is read and what is written."""
+    answered = longest_prompt(profile) + profile.generate.max_new_tokens
+    if role == "generate":
+        return answered
+    reply = 1 if profile.judge.way == "one_token" else profile.judge.max_new_tokens
+    return answered + round(rubric_tokens(profile, assumed)) + reply
 
 
 def measuring(shape: Shape, profile: Profile) -> Peak:
@@ -198,12 +212,23 @@ def measuring(shape: Shape, profile: Profile) -> Peak:
     return Peak("measure", 1, weights, weights, 0.0, held, 0.0, 2 * logits, "logits of a pair")
 
 
-def peaks(shape: Shape, profile: Profile, launch: Launch, gpu: Gpu | None, assumed: Assumed) -> list[Peak]:
-    """Return the peak of every kind of stage that runs a model here, what each GPU's driver takes included."""
+def peaks(
+    shape: Shape,
+    profile: Profile,
+    launch: Launch,
+    gpu: Gpu | None,
+    assumed: Assumed,
+    judges: Mapping[str, Shape] = MappingProxyType({}),
+) -> list[Peak]:
+    """Return the peak of every kind of stage that runs a model here, what each GPU's driver takes included.
+
+    `judges` are those that the run does not make, by name, with shapes of their own.
+    """
     found = [
         training("sft", shape, profile, profile.sft, launch, 1),
-        engine("generate", shape, profile, "generate", gpu),
-        engine("judge", shape, profile, "judge", gpu),
+        engine("generate", shape, profile, "generate", gpu, assumed),
+        engine("judge", shape, profile, "judge", gpu, assumed),
+        *(engine(f"judge {name}", of_it, profile, "judge", gpu, assumed) for name, of_it in judges.items()),
         training("dpo", shape, profile, profile.dpo, launch, 2),
         measuring(shape, profile),
     ]

@@ -107,7 +107,10 @@ def _tokens(kind: str, runs: int, finished: list[Task]) -> float | None:
 
 @dataclass(frozen=True)
 class Machine:
-    """What a task runs on. Without a GPU, only measured and given rates can tell a time."""
+    """What a task runs on. Without a GPU, only measured and given rates can tell a time.
+
+    `shape` is that of all models of the run, `judges` are those of judges that the run does not make.
+    """
 
     shape: Shape
     profile: Profile
@@ -115,6 +118,7 @@ class Machine:
     processes: int  # that train together
     assumed: Assumed
     lengths: Lengths
+    judges: dict[str, Shape] = field(default_factory=dict)
 
     def gpus(self, task: Task) -> int:
         """Return the GPUs that a task uses at a time; 1 is the CPU where there is none."""
@@ -134,7 +138,8 @@ class Machine:
             return before + rates.around + task.tokens / rates.tokens[task.kind]
         if self.gpu is None or any(self._elsewhere(part) for part in task.asked):
             return None
-        work = sum(self._asking(part) for part in task.asked) + self._passes(task)
+        asked = self.judges.get(task.row["judge"], self.shape) if task.kind == "judge" else self.shape
+        work = sum(self._asking(part, asked) for part in task.asked) + self._passes(task)
         return self.assumed["start_seconds"] + work
 
     def _elsewhere(self, part: Asked) -> bool:
@@ -144,8 +149,8 @@ class Machine:
         assert self.gpu
         return self.gpu.tflops * 1e12 * self.assumed[share]
 
-    def _asking(self, part: Asked) -> float:
-        """Return the seconds in which one engine reads and writes all tokens of a part."""
+    def _asking(self, part: Asked, shape: Shape) -> float:
+        """Return the seconds in which an engine with a model of this shape reads and writes all tokens of a part."""
         assert self.gpu
         backend = getattr(self.profile, part.engine).backend
         settings: Any = self.profile.backends[backend]
@@ -153,14 +158,14 @@ class Machine:
         asked = max(part.requests, 1)
         keeps_beginnings = getattr(settings, "prefix_caching", None)  # the embedded engine reads equal prompts once
         fresh = {None: part.fresh, True: part.fresh - part.head, False: part.read}[keeps_beginnings]
-        reading = fresh * 2 * self.shape.active / self._flops("reading_share")
+        reading = fresh * 2 * shape.active / self._flops("reading_share")
         held = part.read / asked + part.written / asked / 2  # tokens of a row in the cache, on average
-        rows = min(rows_side_by_side(self.shape, settings, self.gpu, held), asked)
-        moved = self.shape.active * element + rows * held * self.shape.cache_bytes(element)
+        rows = min(rows_side_by_side(shape, settings, self.gpu, held), asked)
+        moved = shape.active * element + rows * held * shape.cache_bytes(element)
         step = moved / (self.gpu.gb_s * 1e9 * self.assumed["bandwidth_share"])
-        step += rows * 2 * self.shape.active / self._flops("reading_share")
+        step += rows * 2 * shape.active / self._flops("reading_share")
         if backend == "transformers" or getattr(settings, "enforce_eager", False):
-            step = max(step, self.assumed["eager_ms"] / 1000 * self.shape.layers)
+            step = max(step, self.assumed["eager_ms"] / 1000 * shape.layers)
         return reading / size + part.written / rows * step / size
 
     def _passes(self, task: Task) -> float:

@@ -12,6 +12,8 @@ from stages.forecast.memory import GIB
 from stages.forecast.work import KINDS, Task
 
 WIDTH = 110  # where the output is no screen
+LEAST = 80  # columns; a narrower screen breaks lines of its own
+AIRY = 100  # columns from which cells have room between them
 UNKNOWN = "?"
 
 
@@ -77,9 +79,12 @@ def put(found: Forecast, form: str) -> None:
         return
     from rich.console import Console
 
-    width = max(shutil.get_terminal_size((WIDTH, 40)).columns, 100)
+    width = max(shutil.get_terminal_size((WIDTH, 40)).columns, LEAST)
     console = Console(width=width, highlight=False, markup=False)
-    for part in (_head(found), _work(found), _memory(found), _disk(found), _grounds(found), _notes(found)):
+    tables = (_work(found), _memory(found), _disk(found), _grounds(found))
+    for table in tables:
+        table.padding = (0, 1 if width >= AIRY else 0)
+    for part in (_head(found), *tables, _notes(found)):
         with console.capture() as shown:
             console.print(part)
         lines = [line.rstrip() for line in shown.get().splitlines()]
@@ -239,9 +244,11 @@ def size(value: float) -> str:
 def duration(seconds: float) -> str:
     """Return a time in seconds, minutes or hours.
 
-    >>> duration(41), duration(600), duration(86400)
-    ('41 s', '10 min', '24.0 h')
+    >>> duration(41), duration(600), duration(86400), duration(864000)
+    ('41 s', '10 min', '24.0 h', '240 h')
     """
     if seconds < 120:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 360_000 else f"{seconds / 3600:.0f} h"

@@ -1,6 +1,7 @@
 """Rows of a data set: from the Hugging Face hub by a pinned revision, or from local files of the same schema."""
 
 import glob
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -66,11 +67,19 @@ def _relations(
 
 
 def _from_hub(name: str, commit: str) -> Any:
-    """Return all splits of a data set on the hub as one memory-mapped Arrow table. Code in it is never run."""
+    """Return all splits of a data set on the hub as one memory-mapped Arrow table. Code in it is never run.
+
+    Where the hub cannot be reached, the library takes the latest commit that its cache holds, whichever was asked for:
+    what is not of the pinned one is refused.
+    """
     import datasets
 
     try:
-        loaded = datasets.load_dataset(name, revision=commit)
+        builder = _kept(name, commit) or datasets.load_dataset_builder(name, revision=commit)
+        if builder.hash != commit:
+            raise LookupError(f"it is out of reach, and the cache holds {builder.hash} in place of this commit")
+        builder.download_and_prepare()
+        loaded = builder.as_dataset()
         return datasets.concatenate_datasets([loaded[split] for split in sorted(loaded)]).data.table
     except Exception as error:  # whatever the hub, the network or the cache may raise
         told = (str(error).strip().splitlines() or ["no reason given"])[0][:200]
@@ -78,6 +87,34 @@ def _from_hub(name: str, commit: str) -> Any:
             f"{name}@{commit}: cannot be had from the hub: {told}; expected it there or in the cache, "
             "or a file or folder of the same schema in its place"
         ) from error
+
+
+def _kept(name: str, commit: str) -> Any:
+    """Return the builder of a commit that is in the cache, or None."""
+    from datasets.packaged_modules.cache.cache import Cache
+
+    folder = in_cache(name, commit)
+    if folder is None:
+        return None
+    config, version, _ = folder.parts[-3:]
+    own = name.rpartition("/")[2]
+    return Cache(dataset_name=own, repo_id=name, config_name=config, version=version, hash=commit)
+
+
+def in_cache(name: str, commit: str) -> Path | None:
+    """Return the folder in which the library datasets keeps a whole commit; None where there is none, or several.
+
+    A part of a data set, loaded by the name of some of its files, lies in a folder that is not called as its
+    configuration is.
+    """
+    from datasets import config
+    from datasets.naming import camelcase_to_snakecase
+
+    owner, _, own = name.partition("/")
+    kept = Path(config.HF_DATASETS_CACHE).expanduser() / f"{owner}___{camelcase_to_snakecase(own)}"
+    told = {info.parent: json.loads(info.read_text()) for info in kept.glob(f"*/*/{commit}/dataset_info.json")}
+    whole = [folder for folder, said in told.items() if said.get("config_name") == folder.parts[-3]]
+    return whole[0] if len(whole) == 1 else None
 
 
 def _files(path: Path) -> list[Path]:
