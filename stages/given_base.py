@@ -14,6 +14,7 @@ from stages import models
 from stages.errors import TsrError
 from stages.files import replacing_folder
 from stages.params import GivenBase
+from stages.weights import weights_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -76,10 +77,7 @@ def downloaded(base_model: str, *, local_only: bool = False) -> Path:
 
 def check_folder(folder: Path, settings: GivenBase) -> None:
     """Raise TsrError for a folder that is no model in Hugging Face form with safetensors."""
-    if not list(folder.glob("*.safetensors")):
-        others = sorted(f.name for f in folder.iterdir() if f.suffix in {".bin", ".pt", ".pth", ".gguf"})
-        beside = f"; it has {others[0]}, which is not read" if others else ""
-        raise TsrError(f"{folder}: no *.safetensors in it; expected weights as safetensors{beside}")
+    weights_of(folder)
     if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
         raise TsrError(f"{folder}: no tokenizer in it; expected a tokenizer.json")
     config = models.read_json(folder / "config.json")

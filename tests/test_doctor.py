@@ -12,11 +12,12 @@ import pytest
 from families import FAMILIES
 
 from stages import params
-from stages.doctor import base_model, checks_around, checks_checkout, checks_machine, checks_model, facts, run
-from stages.doctor.base_model import Base, Weights
+from stages.doctor import checks_around, checks_checkout, checks_machine, checks_model, facts, run
+from stages.doctor.base_model import Base
 from stages.doctor.facts import Dvc, Facts, Gpu, Launch, Place
 from stages.doctor.finding import Finding
 from stages.errors import TsrError, without_secrets
+from stages.weights import INDEX, Weights
 
 ROOT = Path(__file__).parents[1]
 LOADED = params.load(ROOT / "params.yaml")
@@ -297,7 +298,7 @@ def test_weights_that_are_not_whole(tmp_path: Path) -> None:
     assert "is no safetensors file, or a pointer to one" in read(folder)[0]
     weights.write_bytes(whole)
     index = {"metadata": {}, "weight_map": {"a": "model.safetensors", "b": "model-00002-of-00002.safetensors"}}
-    (folder / base_model.INDEX).write_text(json.dumps(index))
+    (folder / INDEX).write_text(json.dumps(index))
     assert "no model-00002-of-00002.safetensors in it, which" in read(folder)[0]
 
 

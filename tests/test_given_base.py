@@ -70,6 +70,15 @@ def test_what_is_trained_follows_the_prompt_that_is_asked(taken: tuple[str, Path
         assert answer.strip() in tokenizer.decode(whole[len(asked) :])
 
 
+def test_weights_that_are_cut_off_are_not_taken_in(tmp_path: Path) -> None:
+    folder = families.make("qwen", tmp_path / "given")
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(TsrError, match="is cut off"):
+        take_in(str(folder), SETTINGS, tmp_path / "base")
+    assert not (tmp_path / "base").exists()
+
+
 def test_every_turn_and_the_system_message_are_read(taken: tuple[str, Path]) -> None:
     text = Chat(taken[1]).text(Chat(taken[1]).encode(CONVERSATION))
     places = [text.index(message["content"]) for message in CONVERSATION]
