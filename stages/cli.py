@@ -565,10 +565,14 @@ def claims(
     check: Annotated[
         bool, typer.Option("--check", help="Run seeds that are there anew, and hold them against their tables.")
     ] = False,
+    report: Annotated[bool, typer.Option("--report", help="Run nothing: write the pages of the tables there.")] = False,
 ) -> None:
     """Run chosen arms over many seeds, without DVC; goes on where it was stopped."""
     from stages.claims import run as tool
 
+    if report:
+        tool.report(into)
+        return
     tool.run(arms, judge, change or [], tool.Asked(first, seeds, workers, into, keep, check))
 
 

@@ -20,12 +20,12 @@ from typing import Any
 import polars as pl
 
 from stages import paths, rowstore, tables
-from stages.claims import collecting, running, summary
+from stages.claims import collecting, page, running, summary
 from stages.claims.settings import Settings, read
+from stages.claims.summary import HOME
 from stages.errors import TsrError
 from stages.progress import progress
 
-HOME = paths.REPORTS / "claims"
 POLL_SECONDS = 1.0
 _CLOCKS = ("seconds", "cpu_seconds", "code")  # what may differ when a seed is run again
 _done: Any = None  # of a worker: where it says which tasks are done
@@ -57,7 +57,10 @@ class Asked:
 
 
 def run(arms: str, judge: str, changes: list[str], asked: Asked) -> None:
-    """Run what is not there yet and print where the tables are. Raises TsrError for the first seed that fails."""
+    """Run what is not there yet and print where the tables are; of the set `main`, write the pages too.
+
+    Raises TsrError for the first seed that fails.
+    """
     settings = read(arms, judge, changes)
     if asked.check:
         _check(settings, asked)
@@ -69,6 +72,13 @@ def run(arms: str, judge: str, changes: list[str], asked: Asked) -> None:
     reused = f", {there} of them there before" if there else ""
     print(f"claims: {asked.home}: {_told(settings, asked)}{reused}")
     print(summary.text(summary.true_scores(asked.home, [settings.run_id(seed) for seed in asked.seeds])))
+    if asked.into == page.MAIN:
+        report(asked.into)
+
+
+def report(into: str) -> None:
+    """Write the pages of the tables that are there. Raises TsrError where there are none."""
+    print(f"claims: {', '.join(map(str, page.write(into)))}")
 
 
 def _told(settings: Settings, asked: Asked) -> str:

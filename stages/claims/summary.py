@@ -4,8 +4,10 @@ from pathlib import Path
 
 import polars as pl
 
-from stages import tables
+from stages import paths, tables
 from stages.claims.statistics import over_seeds
+
+HOME = paths.REPORTS / "claims"  # a folder a name
 
 
 def read_table(name: str, home: Path) -> pl.DataFrame:
