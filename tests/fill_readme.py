@@ -1,4 +1,7 @@
-"""`make docs`: run the queries of README.md and the docs on the tables under data/; write their output below them."""
+"""`make docs`: run the queries of README.md and the docs on the tables under data/; write their output below them.
+
+What README.md quotes of reports/claims.md is written between its marks.
+"""
 
 import os
 import re
@@ -7,9 +10,12 @@ from pathlib import Path
 
 from console import WIDTH
 
+from stages.claims.page import quoted
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "docs" / "exploring.md", ROOT / "docs" / "forecast.md"]
 ENV = os.environ | {"COLUMNS": WIDTH}
+CLAIMS = ROOT / "reports" / "claims.md"
 BLOCK = re.compile(r"```console\n\$ ((?:duckdb|tsr query|tsr show|tsr sql|tsr forecast) .*)\n(?:(?!\$ ).*\n)*?```")
 
 
@@ -22,6 +28,9 @@ def main() -> None:
 
     for page in PAGES:
         page.write_text(BLOCK.sub(filled, page.read_text()))
+    if CLAIMS.is_file():
+        readme = PAGES[0].read_text()
+        PAGES[0].write_text(readme.replace(quoted(readme), quoted(CLAIMS.read_text())))
 
 
 if __name__ == "__main__":
