@@ -113,3 +113,9 @@ def test_a_seed_that_counts_twice_is_refused() -> None:
         over_seeds(twice, ["arm"], "score")
     with pytest.raises(TsrError, match="share their arm"):
         comparisons(twice, "arm", "score", [("a", "a")])
+
+
+def test_the_noise_of_a_subtraction_is_no_spread() -> None:
+    found = paired([0.3, 0.7, 0.1 + 0.2 + 0.3], [0.2, 0.6, 0.5])
+    assert found.difference == 0.1
+    assert found.p_t is None

@@ -100,7 +100,7 @@ def paired(arm: Sequence[float], other: Sequence[float], confidence: float = CON
 
     if len(arm) != len(other):
         raise TsrError(f"paired: {len(arm)} and {len(other)} values; expected one of each for every seed")
-    change = _numbers(arm) - _numbers(other)
+    change = np.round(_numbers(arm) - _numbers(other), 9)  # further digits are of the subtraction, and no spread
     around = interval(change.tolist(), confidence)
     ahead = int((change > 0).sum())
     if change.size < 2 or np.ptp(change) == 0:
