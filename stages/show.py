@@ -16,7 +16,7 @@ from stages.asking import rubric_hash, rubrics
 from stages.errors import TsrError
 from stages.output import as_json
 from stages.parsing import Reading, read_votes
-from stages.reporting.side_by_side import marked
+from stages.reporting.side_by_side import Parts, differences
 from stages.sqlrun import SQL, fetch, run_query
 from stages.views import open_views
 
@@ -84,13 +84,14 @@ def story(pair: Row, sides: list[Row], votes: list[Row]) -> Group:
             head.add_row(Text(name, "dim"), str(pair[name]))
     prompt = "\n\n".join(f"{message['role']}: {message['content']}" for message in pair["prompt"])
     texts = {row["side"]: row["response"] for row in sides}
-    panels = [_side(row, texts["rejected" if row["side"] == "chosen" else "chosen"]) for row in sides]
+    parts = dict(zip(_SIDES, differences(*(texts[side] for side in _SIDES)), strict=True))
+    panels = [_side(row, parts[row["side"]]) for row in sides]
     return Group(head, Panel(Text(prompt), title="prompt", title_align="left"), *panels, _votes(votes))
 
 
-def _side(row: Row, other: str) -> Panel:
+def _side(row: Row, parts: Parts) -> Panel:
     text, colour = Text(), _SIDES[row["side"]]
-    for part, differs in marked(row["response"], other):
+    for part, differs in parts:
         text.append(part, f"bold {colour}" if differs else "")
     facts = {name: row[name] for name in row if name not in ("side", "response", "score", "source")}
     known = [f"[dim]{name}[/] {value}" for name, value in facts.items() if value is not None]

@@ -105,9 +105,14 @@ class FakeServer:
         with self._lock:
             self._now -= 1
 
+    def tokens(self, body: dict[str, Any]) -> list[str]:
+        """Return the tokens of the good answer to a request, with the one that ends it."""
+        drawn = digest(body)
+        return [*(f" w{byte}" for byte in drawn[:3]), " Score", ":", DIGITS[drawn[3] % 5], END]
+
     def reply(self, body: dict[str, Any]) -> dict[str, Any]:
         """Return the good answer to a request."""
-        tokens = _tokens(body)
+        tokens = self.tokens(body)
         kept = tokens[: body["max_completion_tokens"]]
         choice = {
             "index": 0,
@@ -146,11 +151,6 @@ def digest(body: dict[str, Any]) -> bytes:
     """Return what decides an answer."""
     seed = body["seed"] if body["temperature"] else None
     return hashlib.sha256(json.dumps([body["messages"], body["temperature"], seed]).encode()).digest()
-
-
-def _tokens(body: dict[str, Any]) -> list[str]:
-    drawn = digest(body)
-    return [*(f" w{byte}" for byte in drawn[:3]), " Score", ":", DIGITS[drawn[3] % 5], END]
 
 
 class _Server(ThreadingHTTPServer):

@@ -19,6 +19,7 @@ from stages import cli, tables
 from stages.browsing import figures, page, pair_page, server, store
 from stages.browsing.store import Filters
 from stages.errors import TsrError
+from stages.reporting.side_by_side import differences
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -121,8 +122,8 @@ def test_foreign_text_is_escaped(foreign: Any) -> None:
 
 def test_texts_that_share_little_are_not_marked() -> None:
     for text, other in [("a b c d e f", "u v w x y z"), ("", "some words")]:
-        assert pair_page.differences(text, other) == ([(text, False)], [(other, False)])
-    first, second = pair_page.differences("one two three four", "one two 3 four")
+        assert differences(text, other) == ([(text, False)], [(other, False)])
+    first, second = differences("one two three four", "one two 3 four")
     assert "".join(part for part, _ in first) == "one two three four"
     assert [part for part, differs in second if differs] == ["3 "]
 

@@ -20,6 +20,7 @@ from stages.reporting.charts import slim
 from stages.reporting.claims import Facts, comparisons, findings
 from stages.reporting.judging import judging_rows
 from stages.reporting.lineage import ancestors, homes, side_of
+from stages.reporting.page import settings
 from stages.reporting.report_data import BENCHMARKS, read_run
 from stages.reporting.side_by_side import marked
 from stages.reporting.verdicts import (
@@ -179,10 +180,10 @@ def spread(shares: dict[int, float]) -> list[dict[str, float]]:
     return [{"score": float(score), "logprob": math.log(share)} for score, share in shares.items()]
 
 
-def make_run(root: Path, arms: str, source: str = "micro_world") -> None:
+def make_run(root: Path, arms: str, source: str = "micro_world", who: str = "self") -> None:
     """Write every table that the report reads, in `root`, which must be the current folder."""
     text = re.sub(r"arms:\n(?:  .*\n)+", arms, (REPO / "params.yaml").read_text())
-    (root / "params.yaml").write_text(text)
+    (root / "params.yaml").write_text(text.replace("\njudge: self", f"\njudge: {who}"))
     settings = params.load()
     built = plan.of(settings)
     (root / "stages").mkdir()
@@ -279,10 +280,37 @@ def test_report_without_ground_truth_and_with_one_round(tmp_path, monkeypatch):
     assert 'id="quality"' not in page
     assert "True gap</h3>" not in page
     assert "upside down" not in page
+    assert "True score" not in page and 'id="judge"' not in page
 
     paths.evaluation_json("M0").unlink()
     with pytest.raises(TsrError, match=r"M0\.json: no such file"):
         report.run(params.load())
+
+
+def test_report_of_rated_responses_with_another_judge_throughout(tmp_path, monkeypatch):
+    """What a real model's run has: no verifier, but people's ratings of the fixed responses."""
+    monkeypatch.chdir(tmp_path)
+    make_run(tmp_path, "arms:\n  sr: 2\n", source="elsewhere", who="api")
+    fixed = make_prompts("fixed", "elsewhere").with_columns(meta=pl.lit('{"rating_range": [0, 5]}'))
+    tables.write("prompts", fixed, paths.prompts("fixed"))
+    responses = make_generations(paths.WORLD, fixed)
+    ratings = score.score(Reading("micro", 0.5), "human", responses, make_judgments("human", responses))
+    tables.write("scores", ratings, paths.scores(paths.HUMAN, paths.WORLD, "fixed"))
+    report.run(params.load())
+    page = outputs()["reports/index.html"].decode()
+    assert "Agreement on the fixed responses</h3>" in page[page.index('id="judge"') : page.index('id="judging"')]
+    assert "Truth: what people rated, stretched to the rubric" in page
+    assert "<code>api</code> judges every round" in page and "judges the round and is" not in page
+    assert "gradient distance of chosen and rejected fades.</b> Two rounds are needed; it was measured in none." in page
+    assert "True score" not in page and "true scores:" not in page
+
+
+def test_settings_say_how_long_sft_was(tmp_path):
+    text = (REPO / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(text.replace("\nprofile: micro", "\nprofile: small"))
+    assert dict(settings(params.load(REPO / "params.yaml")))["SFT"] == "400 steps of 64, learning rate 0.003"
+    told = dict(settings(params.load(tmp_path / "params.yaml")))["SFT"]
+    assert told == "2 epochs, 16 examples a batch, learning rate 0.0001"
 
 
 def counted(step: str, source: str, outcome: str, count: int, *, kept: bool = False) -> dict[str, Any]:

@@ -1,22 +1,18 @@
 """One pair on a page: prompt, both responses with what differs marked, every vote, and what made them."""
 
 import math
-import re
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from typing import Any
 
 from stages.browsing.figures import NOTHING
 from stages.browsing.rendering import template
 from stages.reporting.figures import name_of
-from stages.reporting.side_by_side import Parts, marked
+from stages.reporting.side_by_side import Parts, differences
 from stages.reporting.verdicts import number, signed
 
 Row = dict[str, Any]
 LONGEST = 20_000  # characters shown of a text
-ALIKE = 0.3  # share of matching words below which marks would be everywhere and say nothing
 LIKELY = 0.01  # probability of a score that is worth showing
-_WORD = re.compile(r"\w+\s*|[^\w\s]\s*|\s+")
 
 
 @dataclass(frozen=True)
@@ -31,30 +27,6 @@ class Response:
     truth: str
     facts: list[tuple[str, str]]
     judges: list[Row]
-
-
-def differences(chosen: str, rejected: str) -> tuple[Parts, Parts]:
-    """Return the pieces of both texts, each with whether the other has something else there.
-
-    Single words are compared letter by letter, others word by word. Texts that have little in common carry no marks.
-
-    >>> differences("ljuufo", "ljxxfo")[0]
-    [('lj', False), ('uu', True), ('fo', False)]
-    >>> differences("the cat sat", "the dog sat")[1]
-    [('the ', False), ('dog ', True), ('sat', False)]
-    >>> differences("one two three", "vier")[0]
-    [('one two three', False)]
-    """
-    if not re.search(r"\s", chosen + rejected):
-        return marked(chosen, rejected), marked(rejected, chosen)
-    words = _WORD.findall(chosen), _WORD.findall(rejected)
-    matcher = SequenceMatcher(None, *words)
-    if matcher.ratio() < ALIKE:
-        return [(chosen, False)], [(rejected, False)]
-    spans = matcher.get_opcodes()
-    first = [("".join(words[0][a:b]), tag != "equal") for tag, a, b, _, _ in spans if b > a]
-    second = [("".join(words[1][c:d]), tag != "equal") for tag, _, _, c, d in spans if d > c]
-    return first, second
 
 
 def cut(text: str) -> str:

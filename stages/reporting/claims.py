@@ -104,7 +104,7 @@ def _listed(parts: list[str]) -> str:
 
 def _changes(facts: Facts, arm: str, claim: str, verdict: Callable[[Estimate], str]) -> list[Finding]:
     return [
-        _first_to_last(claim.format(words), words, _of(facts, arm, key), verdict, 2, share=True)
+        _first_to_last(facts, arm, key, claim.format(words), words, verdict, 2, share=True)
         for key, words in GAPS.items()
         if key == "gap" or _has_truth(facts)
     ]
@@ -112,15 +112,25 @@ def _changes(facts: Facts, arm: str, claim: str, verdict: Callable[[Estimate], s
 
 def _shift(facts: Facts, key: str, words: str, verb: str, verdict: Callable[[Estimate], str], digits: int) -> Finding:
     claim = f"In Self-Rewarding the {words} {verb}"
-    return _first_to_last(claim, words, _of(facts, "sr", key), verdict, digits, share=False)
+    return _first_to_last(facts, "sr", key, claim, words, verdict, digits, share=False)
 
 
 def _first_to_last(
-    claim: str, words: str, series: list[Estimate], verdict: Callable[[Estimate], str], digits: int, *, share: bool
+    facts: Facts,
+    arm: str,
+    key: str,
+    claim: str,
+    words: str,
+    verdict: Callable[[Estimate], str],
+    digits: int,
+    *,
+    share: bool,
 ) -> Finding:
-    """Return the finding on a change between an arm's first and last round."""
+    """Return the finding on a change of a measure between an arm's first and last round."""
+    series = _of(facts, arm, key)
     if len(series) < 2:
-        why = "the arm has one round" if series else "the arm did not run"
+        missing = "it was measured in none" if arm in facts.lines else "the arm did not run"
+        why = "the arm has one round" if series else missing
         return Finding(claim, NOT_TESTED, f"Two rounds are needed; {why}.")
     first, last = series[0], series[-1]
     change = minus(last, first)

@@ -142,6 +142,8 @@ def _judge(run: RunData) -> Iterator[Drawn]:
     title = "Agreement on the round's candidates"
     yield title, caption, by_round(rows, "on_candidates", "exact agreement", **shared)
     caption = "The same on responses that never change: drift of the judge itself. Bars: one standard error."
+    if not run.has_truth:
+        caption = "Scores that equal people's ratings, on responses that never change. Bars: one standard error."
     yield (
         "Agreement on the fixed responses",
         caption,

@@ -59,6 +59,9 @@ def context(params: Params, run: RunData) -> dict[str, Any]:
         "seed": params.seed,
         "profile": params.profile,
         "has_truth": run.has_truth,
+        "has_ratings": any(row["agreement"] is not None for row in run.judging),
+        "has_seconds": bool(run.judging_seconds),
+        "judge": None if params.judge == SELF else params.judge,
         "settings": settings(params),
         "colours": {arm: look(arm).colour for arm in run.plan["lines"]},
         "arms": [legend(arm) for arm in run.plan["lines"]],
@@ -87,6 +90,12 @@ def settings(params: Params) -> list[tuple[str, str]]:
     read = "likeliest reply" if judge.temperature == 0 else f"temperature {judge.temperature:g}"
     how = "score read in one token" if judge.way == "one_token" else f"{votes}, {read}"
     who = "each model version itself" if params.judge == SELF else params.judge
+    sft = block.sft
+    long = (
+        f"{sft.epochs} epochs, {sft.batch_size} examples a batch"
+        if sft.epochs
+        else f"{sft.steps} steps of {sft.batch_size}"
+    )
     return [
         ("Prompts", f"{block.prepare.prompts_per_split} new a round, {block.prepare.eval_prompts} held out"),
         ("Responses", f"{draw.samples} a prompt, temperature {draw.temperature:g}, top-p {draw.top_p:g}"),
@@ -97,7 +106,7 @@ def settings(params: Params) -> list[tuple[str, str]]:
             f"beta {dpo.beta:g}, learning rate {dpo.learning_rate:g}, {dpo.epochs} epochs, "
             f"{dpo.batch_size} pairs a batch",
         ),
-        ("SFT", f"{block.sft.steps} steps of {block.sft.batch_size}, learning rate {block.sft.learning_rate:g}"),
+        ("SFT", f"{long}, learning rate {sft.learning_rate:g}"),
     ]
 
 

@@ -89,7 +89,7 @@ def read_run(params: Params) -> RunData:
             compute=run_file(db, QUERIES / "compute.sql", _compute_frames(params, rows, rounds), {}).to_dicts(),
             examples=_examples(db, rows, pair_rows),
             judging=run_file(db, QUERIES / "judging.sql", {"readings": _readings(params, list(models))}, {}).to_dicts(),
-            judging_seconds=_judging_seconds(),
+            judging_seconds=_judging_seconds() if params.block.prepare.source == "micro_world" else {},
             funnel=funnel_rows(),
             tournaments=read_tournaments(),
         )
@@ -108,7 +108,10 @@ def _read_json(path: Path, keys: tuple[str, ...]) -> Row:
 
 
 def _judging_seconds() -> dict[str, float]:
-    """Return seconds for 1,000 judgments by way, as `make bench` measured them; clocks have no place in tables."""
+    """Return seconds for 1,000 judgments by way, as `make bench` measured them; clocks have no place in tables.
+
+    They are the micro world's: another model takes another time.
+    """
     if not BENCHMARKS.exists():
         return {}
     found: dict[str, float] = json.loads(BENCHMARKS.read_text()).get("judging_seconds_per_1000", {})

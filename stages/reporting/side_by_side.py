@@ -1,5 +1,6 @@
 """Real pairs for readers: both responses side by side, with what differs marked."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import SequenceMatcher
@@ -9,6 +10,8 @@ from stages.reporting.lineage import side_of
 from stages.reporting.verdicts import number
 
 LONGEST = 1200  # characters shown of a text
+ALIKE = 0.3  # share of matching words below which marks would be everywhere and say nothing
+_WORD = re.compile(r"\w+\s*|[^\w\s]\s*|\s+")
 
 Parts = list[tuple[str, bool]]  # pieces of a text, each with whether it differs from the other side
 
@@ -44,6 +47,30 @@ def cut(text: str) -> str:
     return text if len(text) <= LONGEST else text[:LONGEST] + " […]"
 
 
+def differences(chosen: str, rejected: str) -> tuple[Parts, Parts]:
+    """Return the pieces of both texts, each with whether the other has something else there.
+
+    Single words are compared letter by letter, others word by word. Texts that have little in common carry no marks.
+
+    >>> differences("ljuufo", "ljxxfo")[0]
+    [('lj', False), ('uu', True), ('fo', False)]
+    >>> differences("the cat sat", "the dog sat")[1]
+    [('the ', False), ('dog ', True), ('sat', False)]
+    >>> differences("one two three", "vier")[0]
+    [('one two three', False)]
+    """
+    if not re.search(r"\s", chosen + rejected):
+        return marked(chosen, rejected), marked(rejected, chosen)
+    words = _WORD.findall(chosen), _WORD.findall(rejected)
+    matcher = SequenceMatcher(None, *words)
+    if matcher.ratio() < ALIKE:
+        return [(chosen, False)], [(rejected, False)]
+    spans = matcher.get_opcodes()
+    first = [("".join(words[0][a:b]), tag != "equal") for tag, a, b, _, _ in spans if b > a]
+    second = [("".join(words[1][c:d]), tag != "equal") for tag, _, _, c, d in spans if d > c]
+    return first, second
+
+
 def marked(text: str, other: str) -> Parts:
     """Return the pieces of `text`, each with whether `other` has something else there.
 
@@ -76,8 +103,7 @@ def example(
     arm, round_number = home
     texts = {role: cut(_text(row[role])) for role in ("chosen", "rejected")}
     learn = plan["learns"][row["model"]]
-    first = _side(row, learn, "chosen", marked(texts["chosen"], texts["rejected"]))
-    second = _side(row, learn, "rejected", marked(texts["rejected"], texts["chosen"]))
+    first, second = differences(texts["chosen"], texts["rejected"])
     return Example(
         kind=row["kind"],
         learner=row["model"],
@@ -86,7 +112,7 @@ def example(
         pair_id=row["pair_id"],
         prompt=cut(_text(row["prompt"])),
         gap=number(row["gap"]),
-        sides=(first, second),
+        sides=(_side(row, learn, "chosen", first), _side(row, learn, "rejected", second)),
     )
 
 
@@ -103,5 +129,7 @@ def _side(row: dict[str, Any], learn: dict[str, Any], role: str, parts: Parts) -
 
 
 def _text(messages: list[dict[str, str]]) -> str:
-    """Return the last message's text, after those of earlier turns."""
-    return "\n\n".join(message["content"] for message in messages)
+    """Return the message's text; of several, who says what."""
+    if len(messages) == 1:
+        return messages[0]["content"]
+    return "\n\n".join(f"{message['role']}: {message['content']}" for message in messages)
