@@ -301,6 +301,29 @@ def doctor(
 
 
 @app.command()
+def health(
+    arms: Annotated[
+        list[str] | None, typer.Argument(metavar="ARM...", help="Show all signals of these arms; left out: verdicts.")
+    ] = None,
+    fail_on: Annotated[
+        str,
+        typer.Option("--fail-on", metavar="LEVEL", help="Exit with 1 if a round is at watch, or collapsing, or worse."),
+    ] = "",
+    thresholds: Annotated[
+        Path | None, typer.Option("--thresholds", metavar="FILE", help="Your limits, where they differ.")
+    ] = None,
+    claims: Annotated[
+        str, typer.Option("--claims", metavar="NAME", help="How warnings fared over the seeds in reports/claims/NAME.")
+    ] = "",
+    form: Annotated[str, typer.Option("--format", help="text, or json: one object a line.")] = "text",
+) -> None:
+    """Say round by round whether the learning signal is collapsing: gap, yield, judge, length, each with its limits."""
+    from stages.health import run as tool
+
+    raise typer.Exit(tool.run(_params(), tool.Asked(tuple(arms or ()), thresholds, claims, fail_on, form)))
+
+
+@app.command()
 def sql(
     query: Annotated[str, typer.Argument(help="A query; left out, with no --file: a prompt for queries.")] = "",
     file: Annotated[str, typer.Option("--file", "-f", help="A file that holds the query.")] = "",

@@ -104,7 +104,8 @@ def test_dvc_shows_metrics_and_plots(project):
 
 
 # These run for minutes; the fixture and the slow test run them.
-LONG = ("dvc repro", "dvc exp run", "python tests/bench_")  # tests of their own run these, small
+# Tests of their own run these, small.
+LONG = ("dvc repro", "dvc exp run", "python tests/bench_", "tsr health --claims")
 
 
 @pytest.mark.parametrize("command", [c for c in documented_commands() if not c.startswith(LONG)])

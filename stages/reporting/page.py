@@ -8,8 +8,9 @@ from stages.plan import SELF
 from stages.reporting import asides, chart_bars, report_tables
 from stages.reporting.charts import look
 from stages.reporting.claims import findings, paragraph
-from stages.reporting.figures import all_figures, name_of
+from stages.reporting.figures import all_figures, name_of, names_of
 from stages.reporting.funnel import funnel_lines
+from stages.reporting.health import health_rows, health_signals
 from stages.reporting.judging import judging_rows
 from stages.reporting.lineage import future_of, homes
 from stages.reporting.report_data import Row, RunData
@@ -76,6 +77,9 @@ def context(params: Params, run: RunData) -> dict[str, Any]:
         "funnel": funnel_lines(run.funnel),
         "tournaments": [drawn(one) for one in run.tournaments],
         "reasons": chart_bars.reason_colours(report_tables.drops(run)),
+        "health": health_rows(run),
+        "signals": health_signals(run),
+        "names": names_of(run),
         "judging": judging_rows(run),
         "trainings": [training_row(run, name) for name in run.plan["learns"]],
         "examples": [example(row, run.plan, at[row["model"]], name_of) for row in run.examples],

@@ -9,6 +9,9 @@ import polars as pl
 
 from stages import paths, plan, tables
 from stages.errors import TsrError
+from stages.health.signals import of_plan
+from stages.health.thresholds import read as read_thresholds
+from stages.health.verdicts import Health, judged
 from stages.params import Params
 from stages.parsing import Reading, read_votes
 from stages.reporting import lineage
@@ -54,6 +57,7 @@ class RunData:
     judging_seconds: dict[str, float]
     funnel: list[Row]
     tournaments: list[Row]
+    health: Health
 
     @property
     def has_truth(self) -> bool:
@@ -92,6 +96,7 @@ def read_run(params: Params) -> RunData:
             judging_seconds=_judging_seconds() if params.block.prepare.source == "micro_world" else {},
             funnel=funnel_rows(),
             tournaments=read_tournaments(),
+            health=judged(of_plan(rows, params.block.judge.rubric, fixed), read_thresholds()),
         )
 
 
