@@ -131,7 +131,7 @@ class Teacher(FakeServer):
         said = re.search(r"\[begin response to judge \w+\]\n(.*)\n\[end", body["messages"][-1]["content"], re.DOTALL)
         assert said, body
         drawn = digest(body)
-        points = self._points.get(said[1], drawn[0] % 6 if drawn[1] % 6 else None)
+        points = self._points.get(said[1], drawn[0] % 6 if drawn[1] % 3 else None)
         if body["max_completion_tokens"] == 1:
             return [str(points or 0), END]
         last = ["\n", "Score", ":", f" {points}"] if points is not None else []
