@@ -214,6 +214,7 @@ OF_THE_PLAN = {
     "base": [],
     "eft": ["--judge", "base"],
     "sft": [],
+    "health": [],
     "tournament": [],
     "benchmark": ["M0", "--tasks", "gsm8k"],
     "arena-hard": [],
