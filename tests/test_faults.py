@@ -111,7 +111,7 @@ def test_kill_after_kill_still_comes_to_the_end(folder: Path, engine: str) -> No
 
 def test_two_runs_at_once_make_each_row_once(folder: Path, engine: str) -> None:
     STAGES["generate"][1].unlink()
-    first = start("generate", "slowly:20", engine)
+    first = start("generate", "slowly:80", engine)
     while not list(Path(".tsr").rglob("*.rows")):
         assert first.poll() is None
         time.sleep(0.01)

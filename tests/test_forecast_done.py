@@ -53,6 +53,7 @@ def test_finished_rows_of_a_stage_that_was_stopped_are_counted(
 ) -> None:
     """Tables that are gone, whose rows the store has all, and a store that has lost some of them."""
     gone = [project.folder / f"data/{name}" for name in ("generations/M0/eval.parquet", "judgments/M0/M0/r0.parquet")]
+    left = stages(told(project), done=False)
     kept = {path: path.rename(tmp_path / path.name) for path in gone}
     try:
         found = {stage["stage"]: stage for stage in told(project)["stages"]}
@@ -70,7 +71,7 @@ def test_finished_rows_of_a_stage_that_was_stopped_are_counted(
     finally:
         for path, place in kept.items():
             place.rename(path)
-    assert stages(told(project), done=False) == set()
+    assert stages(told(project), done=False) == left <= {"report"}
 
 
 def test_rates_that_a_run_wrote_down_tell_its_time(project: Project, tmp_path: Path) -> None:
