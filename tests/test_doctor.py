@@ -400,3 +400,20 @@ def test_the_formats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert (row["level"], row["where"]) == ("would fail", "params.yaml")
     assert run.run("huge") == 2
     assert capsys.readouterr().out.splitlines()[-1] == "doctor: 1 would fail, 0 to note, 0 ok"
+
+
+@pytest.mark.parametrize(("rows", "short"), [(39, True), (40, False)])
+def test_files_must_have_as_many_rows_as_the_splits_ask_for(rows: int, short: bool, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.jsonl"
+    mine.write_text(
+        "".join(json.dumps({"prompt": f"What is {i}?", "reference": "A number."}) + "\n" for i in range(rows))
+    )
+    given_sizes = {"eft_prompts": 0, "fixed_responses": 4, "eval_prompts": 8, "ift_examples": 8, "splits": 2}
+    sizes = given_sizes | {"prompts_per_split": 10, "files": [str(mine)], "oasst": [], "ultrafeedback": []}
+    prepare = LOADED.profiles["small"].prepare.model_copy(update=sizes)
+    told = problems(checks_around.sources, Facts(given("small", {"prepare": prepare}).params))
+    assert bool(told) == short
+    assert (
+        not short
+        or f"the sources have {rows} rows, and the splits ask for 40 prompts (fixed 4, eval 8, ift 8," in told[0]
+    )

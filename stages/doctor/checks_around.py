@@ -20,12 +20,21 @@ def sources(facts: Facts) -> Iterator[Finding]:
     if not isinstance(settings, Settings):
         yield fine(facts.key("prepare.source"), f"{settings.source} is made here")
         return
+    rows: list[int | None] = []
     for source, given in settings.given.items():
         for one in given:
-            yield _source(facts.key(f"prepare.{source}"), source, one)
+            count, found = _source(facts.key(f"prepare.{source}"), source, one)
+            rows.append(count)
+            yield found
+    here, wanted = [count for count in rows if count is not None], sum(settings.sizes.values())
+    if rows and len(here) == len(rows) and sum(here) < wanted:
+        sizes = ", ".join(f"{name} {size}" for name, size in settings.sizes.items() if size)
+        told = f"the sources have {sum(here)} rows, and the splits ask for {wanted} prompts ({sizes})"
+        yield fails(facts.key("prepare"), told, "smaller sizes, or more data")
 
 
-def _source(where: str, source: Source, given: str) -> Finding:
+def _source(where: str, source: Source, given: str) -> tuple[int | None, Finding]:
+    """Return how many rows a source has, None where that is not known, and what is to be said of it."""
     from stages.sources import selecting
     from stages.sources.loading import in_cache, load
     from stages.sqlrun import connect
@@ -37,15 +46,15 @@ def _source(where: str, source: Source, given: str) -> Finding:
             with connect() as db:
                 load(db, "rows", [given], wanted)
                 count = db.sql("select count(*) from rows").fetchall()[0][0]
-            return fine(where, f"{given}: {count} rows with {wanted.words()}")
+            return int(count), fine(where, f"{given}: {count} rows with {wanted.words()}")
     except TsrError as error:
-        return fails(where, str(error))
+        return None, fails(where, str(error))
     if in_cache(name, commit):
-        return fine(where, f"{given}: in the local cache")
+        return None, fine(where, f"{given}: in the local cache")
     answer = hub.ask("dataset", name, commit)
     if answer.problem:
-        return fails(where, f"{given} {answer.problem}", answer.expected)
-    return fine(where, f"{given}: can be had from the hub; its columns are seen then")
+        return None, fails(where, f"{given} {answer.problem}", answer.expected)
+    return None, fine(where, f"{given}: can be had from the hub; its columns are seen then")
 
 
 def servers(facts: Facts) -> Iterator[Finding]:
