@@ -225,6 +225,9 @@ def dpo(
     name: Learner,
     policy: Policy,
     steps: Annotated[int, typer.Option(min=0, help="Stop after so many steps, for a trial; 0: all epochs.")] = 0,
+    replay: Annotated[
+        int, typer.Option(min=-1, help="Judging examples beside the pairs of a step; -1: as params.yaml says.")
+    ] = -1,
 ) -> None:
     """Stage: train a model version on its pairs."""
     from stages import dpo as stage
@@ -235,7 +238,7 @@ def dpo(
         plan.check_no_model(name)
         invented.refuse(name)
     if not launching.elsewhere(loaded.block.training):
-        stage.run(loaded.seed, loaded.block, name, policy, steps)
+        stage.run(loaded.seed, loaded.block, name, policy, steps, None if replay == plan.AS_SET else replay)
 
 
 @app.command()

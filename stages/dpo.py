@@ -20,23 +20,33 @@ CURVE = {
     "rewards/rejected": "rejected_reward",
     "grad_norm": "grad_norm",
 }
+REPLAY_CURVE = {"replay/loss": "replay_loss", "replay/tokens": "replay_tokens"}
 
 
-def run(seed: int, settings: Profile, name: str, policy: str, steps: int = 0) -> None:
-    """Write `data/models/<name>` and its training curve; `steps` above 0 stops after so many, for a trial."""
+def run(seed: int, settings: Profile, name: str, policy: str, steps: int = 0, replay: int | None = None) -> None:
+    """Write `data/models/<name>` and its training curve; `steps` above 0 stops after so many, for a trial.
+
+    `replay` judging examples a step stand beside the pairs; None takes what the settings say.
+    """
     pairs = tables.read("pairs", paths.pairs(name))
     if not pairs.height:
         dropped = tables.read("dropped", paths.dropped(name))
         raise TsrError(f"{paths.pairs(name)}: no pairs left to train {name} on{funnel(dropped)}")
     prepare_torch()
-    log = fit(seed, settings, name, paths.model(policy), pairs, steps)
+    log = fit(seed, settings, name, paths.model(policy), pairs, steps, replay)
     from stages.training import write_curve
 
-    write_curve(log, CURVE, paths.training_csv(name))
+    write_curve(log, CURVE | (REPLAY_CURVE if REPLAY_CURVE.keys() <= log[0].keys() else {}), paths.training_csv(name))
 
 
 def fit(
-    seed: int, settings: Profile, name: str, policy: Path, pairs: pl.DataFrame, steps: int = 0
+    seed: int,
+    settings: Profile,
+    name: str,
+    policy: Path,
+    pairs: pl.DataFrame,
+    steps: int = 0,
+    replay: int | None = None,
 ) -> list[dict[str, float]]:
     """Train a copy of `policy` on `pairs`, save it as `name`, and return the trainer's log.
 
@@ -45,19 +55,21 @@ def fit(
     """
     from trl import DPOConfig
 
+    from stages import replay as judging
     from stages.dpo_trainer import Trainer
     from stages.training import Job, adapter, arguments, check, load_policy, reference, shared, train
 
     check(settings.training, settings.following)
     tokenizer = models.load_tokenizer(policy)
-    ordered, left_out = within(pairs.sort("prompt_id"), tokenizer, ("chosen", "rejected"), settings.dpo.max_tokens)
+    schedule = settings.dpo if replay is None else settings.dpo.model_copy(update={"replay": replay})
+    ordered, left_out = within(pairs.sort("prompt_id"), tokenizer, ("chosen", "rejected"), schedule.max_tokens)
     ids = ordered.select("chosen_id", "rejected_id").rows()
     drawn = seed32_for(seed, "dpo", models.model_hash(policy), ids)
-    job = Job(name, policy, drawn, settings.training, settings.dpo, settings.following, ids, left_out)
+    job = Job(name, policy, drawn, settings.training, schedule, settings.following, ids, left_out)
     args = DPOConfig(
-        beta=settings.dpo.beta,
+        beta=schedule.beta,
         precompute_ref_log_probs=True,
-        num_train_epochs=settings.dpo.epochs,
+        num_train_epochs=schedule.epochs,
         max_steps=steps or -1,
         logging_steps=1,
         **arguments(job),
@@ -71,5 +83,7 @@ def fit(
         args=args,
     )
     trainer.ref_model = None  # its log-probabilities are all that is needed from here
-    total = steps or settings.dpo.epochs * -(-ordered.height // settings.dpo.batch_size)
+    total = steps or schedule.epochs * -(-ordered.height // schedule.batch_size)
+    if schedule.replay:
+        trainer.replay = judging.of(job, tokenizer, total)
     return train(trainer, job, "dpo", total)

@@ -28,7 +28,10 @@ def run(settings: Profile, name: str, policy: str, sides: Sides) -> None:
     tables.write("measures", measured, paths.measures(name))
     dropped = tables.read("dropped", paths.dropped(name))
     metrics = summary(pairs, dropped, measured, candidates, truth) | tokens(settings, pairs, candidates, sides)
-    metrics["grad_norm"] = pl.read_csv(paths.training_csv(name))["grad_norm"].mean()
+    curve = pl.read_csv(paths.training_csv(name))
+    metrics["grad_norm"] = curve["grad_norm"].mean()
+    if "replay_tokens" in curve.columns:  # judging examples that were learned beside the pairs
+        metrics["tokens_trained"] += int(curve["replay_tokens"].sum())
     write_json(metrics, paths.measures_json(name))
 
 

@@ -35,9 +35,11 @@ class OwnArm(Block):
 
     rounds: Count
     strategy: str  # a name in stages/sql/strategies, or a path that ends in .sql
-    past: bool  # M0 answers too, as the anchor
+    past: bool | Literal["previous"]  # M0 answers too, as the anchor; previous: the model version before this one
     future: bool  # a future model is trained first and answers too; the strategy makes the pairs after it
     second_judge: str = "self"  # whose scores stand beside the judge's, as `second_score`; self: none but the judge's
+    policy: Literal["current", "future"] = "current"  # which of them learns from the pairs
+    replay: Whole | None = None  # in place of `dpo.replay`
 
     @field_validator("strategy")
     @classmethod
@@ -47,6 +49,12 @@ class OwnArm(Block):
         except TsrError as error:
             raise ValueError(str(error)) from error
         return strategy
+
+    @model_validator(mode="after")
+    def _policy_is_there(self) -> "OwnArm":
+        if self.policy == "future" and not self.future:
+            raise ValueError("policy: future needs future: true, which trains it")
+        return self
 
 
 # Prefixes of the paper's model versions where they are not the arm's name, and names of what is no model version.
@@ -250,10 +258,11 @@ class Pair(Block):
 
 
 class Dpo(Schedule):
-    """How a model version learns from pairs."""
+    """How a model version learns from pairs, and from how many judging examples beside those of a step."""
 
     beta: Positive
     epochs: Count
+    replay: Whole
 
 
 class Tune(Schedule):

@@ -37,14 +37,16 @@ ARMS = {
 }
 # The paper's arms that pair by no judge's past or future -> prefix of their model versions; `sft` is M0 and has none.
 BASELINES = {"sft": "", "rejection_sampling": "rs", "spin": "spin", "spin_fair": "fair"}
+PREVIOUS = "previous"  # as `past`: the model version before the current one
 DPO, SFT = "dpo", "sft"  # how a model version is trained
+AS_SET = -1  # as `replay`: what `dpo.replay` of the profile in force says
 
 
 @dataclass(frozen=True)
 class Learn:
     """One training: `policy` learns from pairs that `strategy` makes of its sides' responses to `split`.
 
-    Its `trainer` is DPO, or SFT on the chosen side alone.
+    Its `trainer` is DPO, or SFT on the chosen side alone. `replay` judging examples stand beside the pairs of a step.
     """
 
     policy: str
@@ -57,6 +59,7 @@ class Learn:
     sql: str  # file of the strategy
     second: str  # whose scores stand beside the judge's; the judge itself where no other is asked
     trainer: str = DPO
+    replay: int = AS_SET
 
 
 @dataclass
@@ -112,12 +115,16 @@ class Plan:
         rows = dict.fromkeys((model, split) for _, model, split in self._rounds())
         return [row for row in rows if row[0] != REFERENCE]
 
-    def trained_by(self, trainer: str) -> dict[str, dict[str, str]]:
+    def trained_by(self, trainer: str) -> dict[str, dict[str, Any]]:
         """Return the model versions that one trainer makes, with what they start from.
 
         Not under the name `policy`: SQL tells the lines of `learns` by it (sql/views/files.sql).
         """
-        return {name: {"start": row.policy} for name, row in self.learns.items() if row.trainer == trainer}
+        rows = {name: row for name, row in self.learns.items() if row.trainer == trainer}
+        return {
+            name: {"start": row.policy} | ({"replay": row.replay} if trainer == DPO else {})
+            for name, row in rows.items()
+        }
 
     def judge_of(self, model: str) -> str:
         """Return who judges the fixed set for a model version: an oracle has nothing to learn there."""
@@ -159,8 +166,8 @@ def build(arms: Arms, judge: str = SELF, teacher: str = BASE, rubrics: dict[str,
     plan = Plan(judge, teacher, hashes)
     for arm, rounds in arms.rounds.items():
         line = [FIRST]
-        for number in range(rounds):
-            line.append(_round(plan, arms, arm, number, line[-1]))
+        for _ in range(rounds):
+            line.append(_round(plan, arms, arm, line))
         plan.lines[arm] = line
     if not plan.lines:
         raise TsrError(f"params.yaml: arms: none is set; expected at least one of {', '.join(ARMS)}")
@@ -180,24 +187,34 @@ class _Arm:
     """How an arm's rounds go; `strategy` is None where the paper's rule holds."""
 
     prefix: str
-    past: bool
+    past: bool | str
     future: bool
     strategy: str | None = None
     second: str = SELF
+    policy: str = "current"
+    replay: int = AS_SET
+
+    def anchor(self, line: list[str]) -> str:
+        """Return who answers as the past in the round after those of `line`."""
+        if self.past == PREVIOUS:
+            return line[max(len(line) - 2, 0)]
+        return FIRST if self.past else line[-1]
 
 
 def _arm(arms: Arms, name: str) -> _Arm:
     if name in ARMS:
         return _Arm(*ARMS[name])
     own = arms.own[name]
-    return _Arm(name, own.past, own.future, own.strategy, own.second_judge)
+    replay = AS_SET if own.replay is None else own.replay
+    return _Arm(name, own.past, own.future, own.strategy, own.second_judge, own.policy, replay)
 
 
-def _round(plan: Plan, arms: Arms, arm: str, number: int, policy: str) -> str:
-    """Add one round of one arm; return the model version it ends in (docs/method.md)."""
+def _round(plan: Plan, arms: Arms, arm: str, line: list[str]) -> str:
+    """Add the round after those of `line` to an arm; return the model version it ends in (docs/method.md)."""
+    number = len(line) - 1
     if arm in BASELINES:
-        return plan.learn(f"{BASELINES[arm]}-{number + 1}", _baseline(plan, arm, number, policy))
-    return _temporal(plan, _arm(arms, arm), number, policy)
+        return plan.learn(f"{BASELINES[arm]}-{number + 1}", _baseline(plan, arm, number, line[-1]))
+    return _temporal(plan, _arm(arms, arm), number, line)
 
 
 def _baseline(plan: Plan, arm: str, number: int, policy: str) -> Learn:
@@ -212,21 +229,23 @@ def _baseline(plan: Plan, arm: str, number: int, policy: str) -> Learn:
     return Learn(policy, strategy, judge, split, policy, policy, other, strategies.file_of(strategy), judge, trainer)
 
 
-def _temporal(plan: Plan, arm: _Arm, number: int, policy: str) -> str:
+def _temporal(plan: Plan, arm: _Arm, number: int, line: list[str]) -> str:
     """Add one round of an arm that pairs by a judge, a past and a future."""
-    split, anchor, name = f"r{number}", FIRST if arm.past else policy, f"{arm.prefix}-{number + 1}"
-    judge = policy if plan.judge == SELF else plan.judge
+    current, anchor = line[-1], arm.anchor(line)
+    split, name = f"r{number}", f"{arm.prefix}-{number + 1}"
+    judge = current if plan.judge == SELF else plan.judge
 
-    def row(strategy: str, future: str, second: str = SELF) -> Learn:
-        beside = judge if second == SELF else second
-        return Learn(policy, strategy, judge, split, policy, anchor, future, strategies.file_of(strategy), beside)
+    def row(policy: str, strategy: str, future: str, second: str = SELF) -> Learn:
+        beside, sql = judge if second == SELF else second, strategies.file_of(strategy)
+        return Learn(policy, strategy, judge, split, current, anchor, future, sql, beside, DPO, arm.replay)
 
-    # Where M0 is the policy itself the anchor adds nothing: the rule is Self-Rewarding's.
-    first = "self_rewarding" if anchor == policy else "anchored_rejection"
+    # Where the anchor is the current model itself it adds nothing: the rule is Self-Rewarding's.
+    first = "self_rewarding" if anchor == current else "anchored_rejection"
     if not arm.future:
-        return plan.learn(name, row(arm.strategy or first, policy, arm.second))
-    ahead = plan.learn(f"{arm.prefix}-f{number + 1}", row(first, policy))
-    return plan.learn(name, row(arm.strategy or "future_guided", ahead, arm.second))
+        return plan.learn(name, row(current, arm.strategy or first, current, arm.second))
+    ahead = plan.learn(f"{arm.prefix}-f{number + 1}", row(current, first, current))
+    policy = ahead if arm.policy == "future" else current
+    return plan.learn(name, row(policy, arm.strategy or "future_guided", ahead, arm.second))
 
 
 def check_judges(plan: Plan) -> None:

@@ -25,10 +25,10 @@ def rows(name: str) -> dict[str, dict[str, str]]:
     return found
 
 
-def resolved(text: str, key: str, row: dict[str, str]) -> str:
+def resolved(text: str, key: str, row: dict[str, Any]) -> str:
     """A template of dvc.yaml with a plan row put in."""
     text = text.replace("${key}", key).replace("${profile}", PARAMS["profile"]).replace("${teacher}", "base")
-    return re.sub(r"\$\{item\.(\w+)\}", lambda found: row.get(found.group(1), found.group()), text)
+    return re.sub(r"\$\{item\.(\w+)\}", lambda found: str(row.get(found.group(1), found.group())), text)
 
 
 def outputs(name: str) -> list[str]:

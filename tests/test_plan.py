@@ -45,6 +45,7 @@ def side(policy: str, strategy: str, split: str, anchor: str, future: str) -> di
         "sql": f"stages/sql/strategies/{strategy}.sql",
         "second": policy,
         "trainer": "dpo",
+        "replay": plan.AS_SET,
     }
 
 
@@ -305,7 +306,7 @@ def test_rejection_sampling_learns_from_the_best_alone_by_sft() -> None:
         expected = side(policy, "rejection_sampling", split, anchor=policy, future=policy) | {"trainer": "sft"}
         assert learn(f"rs-{number}", Arms(sr=1, rejection_sampling=2)) == expected
     assert made["imitates"] == {"rs-1": {"start": "M0"}, "rs-2": {"start": "rs-1"}}
-    assert made["contrasts"] == {"sr-1": {"start": "M0"}}
+    assert made["contrasts"] == {"sr-1": {"start": "M0", "replay": plan.AS_SET}}
     assert list(made["answers"]) == ["M0.r0", "rs-1.r1"], "M0's responses serve both arms"
 
 

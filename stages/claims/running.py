@@ -220,7 +220,9 @@ def _pair(params: Params, key: str, row: dict[str, Any]) -> None:
 def _dpo(params: Params, key: str, row: dict[str, Any]) -> None:
     from stages import dpo
 
-    dpo.run(params.seed, params.block, key, row["start"])
+    dpo.run(
+        params.seed, params.block, key, row["start"], replay=None if row["replay"] == plan.AS_SET else row["replay"]
+    )
 
 
 def _tune(params: Params, key: str, row: dict[str, Any]) -> None:
