@@ -573,7 +573,7 @@ def forecast(
 
 @app.command()
 def claims(
-    seeds: Annotated[int, typer.Option(min=1, help="How many seeds.")] = 10,
+    seeds: Annotated[int, typer.Option(min=0, help="How many seeds; 0: 10, of the map as many as it says.")] = 0,
     first: Annotated[int, typer.Option("--from", min=0, help="The first of them; the next ones follow.")] = 1,
     arms: Annotated[
         str, typer.Option(help="With commas, e.g. sr,tsr=3: NAME or NAME=ROUNDS; left out: all, your own too.")
@@ -592,14 +592,23 @@ def claims(
         bool, typer.Option("--check", help="Run seeds that are there anew, and hold them against their tables.")
     ] = False,
     report: Annotated[bool, typer.Option("--report", help="Run nothing: write the pages of the tables there.")] = False,
+    whole_map: Annotated[
+        bool, typer.Option("--map", help="Run the settings of stages/claims/map.yaml, into reports/claims/map.")
+    ] = False,
 ) -> None:
     """Run chosen arms over many seeds, without DVC; goes on where it was stopped."""
+    from stages.claims import map_points
     from stages.claims import run as tool
 
     if report:
         tool.report(into)
-        return
-    tool.run(arms, judge, change or [], tool.Asked(first, seeds, workers, into, keep, check))
+    elif whole_map:
+        if arms or judge or change or check:
+            raise TsrError("claims: --map: stages/claims/map.yaml says what runs; expected no arms, judge, -S, --check")
+        wanted = map_points.read()
+        tool.run_map(wanted, tool.Asked(first, seeds or wanted.seeds, workers, map_points.NAME, keep, check))
+    else:
+        tool.run(arms, judge, change or [], tool.Asked(first, seeds or 10, workers, into, keep, check))
 
 
 @app.command()

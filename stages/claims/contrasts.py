@@ -1,5 +1,7 @@
 """One number a seed for each claim, by the SQL of stages/sql/claims, from the tables of reports/claims/<name>/."""
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from stages.claims import summary
-from stages.claims.hypotheses import CLAIMS, Claim, Compared, Equal, Point, Together
+from stages.claims.hypotheses import Claim, Compared, Equal, Point, Together
 from stages.errors import TsrError
 from stages.sqlrun import SQL, connect, run_file
 
@@ -18,7 +20,6 @@ QUANTITIES = (
     *("feature_distance", "gradient_distance", "grad_norm", "margin"),
 )
 _DIGITS = 6  # of a number; what differs behind them is rounding, and would pass for a spread to test against
-_SET = ["changed", "profile"]
 
 
 @dataclass(frozen=True)
@@ -65,18 +66,26 @@ def read(home: Path) -> Results:
     runs = summary.read_table("claims_runs", home)
     if not runs.height:
         raise TsrError(f"{home}: no runs; `tsr claims` makes them")
-    found = _chosen(runs, home)
+    plain = runs.filter(pl.col("changed") == "{}")
+    sets = runs["changed"].unique().sort()
+    if not plain.height and sets.len() > 1:
+        told = f"runs of {sets.len()} changed settings, none of them as params.yaml has it"
+        raise TsrError(f"{home}: {told}; expected one set of settings to hold the claims against")
+    return read_changed(home, {} if plain.height else json.loads(sets[0]))
+
+
+def read_changed(home: Path, changed: dict[str, Any]) -> Results:
+    """Return the results of a folder that ran with these settings changed, perhaps none, as `read` does."""
+    runs = summary.read_table("claims_runs", home)
+    found = _most(runs.filter(pl.col("changed") == json.dumps(changed, sort_keys=True)))
     rounds = summary.by_round(home).filter(pl.col("run").is_in(found["run"].to_list()))
     return Results(found, rounds, _points(rounds), runs.height - found.height)
 
 
-def _chosen(runs: pl.DataFrame, home: Path) -> pl.DataFrame:
-    plain = runs.filter(pl.col("changed") == "{}")
-    sets = (plain if plain.height else runs).group_by(_SET).len().sort("len", *_SET, descending=[True, False, False])
-    if not plain.height and sets.height > 1:
-        told = f"runs of {sets.height} changed settings, none of them as params.yaml has it"
-        raise TsrError(f"{home}: {told}; expected one set of settings to hold the claims against")
-    same = runs.join(sets.head(1).select(_SET), on=_SET)
+def _most(runs: pl.DataFrame) -> pl.DataFrame:
+    """Return the runs of one profile, and under each judge of the one set of settings, that has most seeds."""
+    profiles = runs.group_by("profile").len().sort("len", "profile", descending=[True, False])
+    same = runs.join(profiles.head(1).select("profile"), on="profile")
     most = same.group_by("judge", "settings").len().sort("judge", "len", "settings", descending=[False, True, False])
     return same.join(most.unique("judge", keep="first", maintain_order=True), on=["judge", "settings"]).drop("len")
 
@@ -87,14 +96,14 @@ def _points(rounds: pl.DataFrame) -> pl.DataFrame:
     return long.drop_nulls("value").sort("quantity", "judge", "arm", "round", "seed")
 
 
-def numbers(results: Results) -> dict[str, Numbers]:
+def numbers(results: Results, claims: Sequence[Claim]) -> dict[str, Numbers]:
     """Return claim -> its numbers; none for a seed that lacks what is asked for."""
     with connect() as db:
         frames = {
-            kind: run_file(db, QUERIES / f"{kind}.sql", {"points": results.points, "asked": _asked(kind)}, {})
+            kind: run_file(db, QUERIES / f"{kind}.sql", {"points": results.points, "asked": _asked(kind, claims)}, {})
             for kind in _ASKS
         }
-    return {claim.key: _numbers(claim, frames) for claim in CLAIMS}
+    return {claim.key: _numbers(claim, frames) for claim in claims}
 
 
 def _numbers(claim: Claim, frames: dict[str, pl.DataFrame]) -> Numbers:
@@ -114,9 +123,9 @@ def _kind(claim: Claim) -> tuple[str, str]:
     return ("equal", "difference") if isinstance(claim.ask, Equal) else ("together", "correlation")
 
 
-def _asked(kind: str) -> pl.DataFrame:
+def _asked(kind: str, claims: Sequence[Claim]) -> pl.DataFrame:
     schema = _ASKS[kind]
-    rows = [{"claim": claim.key} | _row(claim.ask) for claim in CLAIMS if _kind(claim)[0] == kind]
+    rows = [{"claim": claim.key} | _row(claim.ask) for claim in claims if _kind(claim)[0] == kind]
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 

@@ -1,5 +1,6 @@
 """Each claim with what the seeds say of it: interval, tests, correction, verdict. RULES says how, word for word."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -52,14 +53,14 @@ class Finding:
         return (fmean(one for one, _ in pairs), fmean(other for _, other in pairs)) if pairs else None
 
 
-def findings(results: Results) -> list[Finding]:
-    """Return all findings, in the order of the claims."""
-    found = numbers(results)
-    tests = [_test(claim, found[claim.key]) for claim in CLAIMS]
+def findings(results: Results, claims: Sequence[Claim] = CLAIMS) -> list[Finding]:
+    """Return all findings, in the order of the claims; p is corrected for all of them."""
+    found = numbers(results, claims)
+    tests = [_test(claim, found[claim.key]) for claim in claims]
     corrected = holm([test.p_t if test else None for test in tests])
     return [
         _finding(results, claim, found[claim.key], test, p)
-        for claim, test, p in zip(CLAIMS, tests, corrected, strict=True)
+        for claim, test, p in zip(claims, tests, corrected, strict=True)
     ]
 
 

@@ -20,8 +20,9 @@ from typing import Any
 import polars as pl
 
 from stages import paths, rowstore, tables
-from stages.claims import collecting, page, running, summary
-from stages.claims.settings import Settings, read
+from stages.claims import collecting, page, running, settings, summary
+from stages.claims.map_points import Map
+from stages.claims.settings import Settings
 from stages.claims.summary import HOME
 from stages.errors import TsrError
 from stages.progress import progress
@@ -61,19 +62,34 @@ def run(arms: str, judge: str, changes: list[str], asked: Asked) -> None:
 
     Raises TsrError for the first seed that fails.
     """
-    settings = read(arms, judge, changes)
+    one = settings.read(arms, judge, changes)
     if asked.check:
-        _check(settings, asked)
+        _check(one, asked)
         return
+    _complete(one, asked)
+    print(summary.text(summary.true_scores(asked.home, [one.run_id(seed) for seed in asked.seeds])))
+    if asked.into == page.MAIN:
+        report(asked.into)
+
+
+def run_map(wanted: Map, asked: Asked) -> None:
+    """Run every point of the map that is not there yet; with the middle there, write the pages. Raises as `run`."""
+    points = [settings.changed(wanted.arms, "", wanted.changed(point)) for point in wanted.points]
+    for number, (point, one) in enumerate(zip(wanted.points, points, strict=True), start=1):
+        print(f"claims: map, point {number} of {len(points)}: {point.axis}: {point.label}", flush=True)
+        _complete(one, asked)
+    if summary.read_table("claims_runs", HOME / page.MAIN).height:
+        report(page.MAIN)
+
+
+def _complete(settings: Settings, asked: Asked) -> None:
+    """Run the seeds that are not there yet."""
     lacking = [seed for seed in asked.seeds if not _is_there(settings, seed, asked.home)]
     for found in _run(settings, lacking, asked):
         _join(found, asked.home)
     there = len(asked.seeds) - len(lacking)
     reused = f", {there} of them there before" if there else ""
     print(f"claims: {asked.home}: {_told(settings, asked)}{reused}")
-    print(summary.text(summary.true_scores(asked.home, [settings.run_id(seed) for seed in asked.seeds])))
-    if asked.into == page.MAIN:
-        report(asked.into)
 
 
 def report(into: str) -> None:

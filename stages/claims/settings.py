@@ -56,17 +56,19 @@ class Settings:
 
 
 def read(arms: str, judge: str, changes: list[str]) -> Settings:
-    """Return params.yaml with `KEY=VALUE` changes, the judge (empty: as it stands) and the arms (empty: all).
+    """Return params.yaml with `KEY=VALUE` changes, as `changed` does."""
+    return changed(arms, judge, dict(_parsed(change) for change in changes))
+
+
+def changed(arms: str, judge: str, changes: Raw) -> Settings:
+    """Return params.yaml with changes by dotted key, the judge (empty: as it stands) and the arms (empty: all).
 
     `arms` is `sr,tsr=3,...`: NAME or NAME=ROUNDS. Every arm that there is stands in the plan whatever is asked for, so
     that a model version has one name. Raises TsrError for an unknown key or arm, naming it.
     """
     raw = params.read_raw()
-    changed: Raw = {}
-    for change in changes:
-        key, value = _parsed(change)
+    for key, value in changes.items():
         _put(raw, key, value)
-        changed[key] = value
     if judge:
         raw["judge"] = judge
     given = {name: arm for name, arm in raw["arms"].items() if name not in ROUNDS}
@@ -76,7 +78,7 @@ def read(arms: str, judge: str, changes: list[str]) -> Settings:
     raw["arms"] = rounds | {name: arm | {"rounds": asked.get(name, arm["rounds"])} for name, arm in given.items()}
     if not asked:
         asked = raw["arms"]
-    found = Settings(raw, changed, tuple(asked))
+    found = Settings(raw, changes, tuple(asked))
     plan.check_judges(plan.of(found.params(0)))
     return found
 
