@@ -573,8 +573,10 @@ def forecast(
 
 @app.command()
 def claims(
-    seeds: Annotated[int, typer.Option(min=0, help="How many seeds; 0: 10, of the map as many as it says.")] = 0,
-    first: Annotated[int, typer.Option("--from", min=0, help="The first of them; the next ones follow.")] = 1,
+    seeds: Annotated[int, typer.Option(min=0, help="How many; 0: 10, or as the map and the proposals say.")] = 0,
+    first: Annotated[
+        int, typer.Option("--from", min=0, help="The first; the next ones follow. 0: 1, or the same.")
+    ] = 0,
     arms: Annotated[
         str, typer.Option(help="With commas, e.g. sr,tsr=3: NAME or NAME=ROUNDS; left out: all, your own too.")
     ] = "",
@@ -595,20 +597,28 @@ def claims(
     whole_map: Annotated[
         bool, typer.Option("--map", help="Run the settings of stages/claims/map.yaml, into reports/claims/map.")
     ] = False,
+    beyond: Annotated[
+        bool, typer.Option("--beyond", help="Run those of stages/claims/proposals.yaml, into reports/claims/beyond.")
+    ] = False,
 ) -> None:
     """Run chosen arms over many seeds, without DVC; goes on where it was stopped."""
-    from stages.claims import map_points
+    from stages.claims import map_points, proposals
     from stages.claims import run as tool
 
+    if (whole_map or beyond) and (arms or judge or change or check or (whole_map and beyond)):
+        file = "map.yaml" if whole_map else "proposals.yaml"
+        raise TsrError(f"claims: stages/claims/{file} says what runs; expected no arms, judge, -S or --check beside it")
     if report:
         tool.report(into)
     elif whole_map:
-        if arms or judge or change or check:
-            raise TsrError("claims: --map: stages/claims/map.yaml says what runs; expected no arms, judge, -S, --check")
-        wanted = map_points.read()
-        tool.run_map(wanted, tool.Asked(first, seeds or wanted.seeds, workers, map_points.NAME, keep, check))
+        points = map_points.read()
+        tool.run_map(points, tool.Asked(first or 1, seeds or points.seeds, workers, map_points.NAME, keep, check))
+    elif beyond:
+        wanted = proposals.read()
+        from_, count = first or wanted.first, seeds or wanted.seeds
+        tool.run_proposals(wanted, tool.Asked(from_, count, workers, proposals.NAME, keep, check))
     else:
-        tool.run(arms, judge, change or [], tool.Asked(first, seeds or 10, workers, into, keep, check))
+        tool.run(arms, judge, change or [], tool.Asked(first or 1, seeds or 10, workers, into, keep, check))
 
 
 @app.command()

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import ValidationError
 from typer.main import get_command
 
 from stages import cli, params, paths, plan
@@ -297,6 +298,31 @@ def test_an_arm_of_ones_own_without_past_and_future_trains_once_a_round() -> Non
     own = {"rounds": 2, "strategy": "margin", "past": False, "future": False}
     assert learn("mine-2", Arms(mine=own)) == side("mine-1", "margin", "r1", anchor="mine-1", future="mine-1")
     assert list(rows(Arms(mine=own))["learns"]) == ["mine-1", "mine-2"]
+
+
+def test_an_anchor_may_move_with_the_model() -> None:
+    arms = Arms(moving={"rounds": 3, "strategy": "anchored_rejection", "past": "previous", "future": False})
+    assert [learn(f"moving-{n}", arms)["anchor"] for n in (1, 2, 3)] == ["M0", "M0", "moving-1"]
+    assert "M0.r2" not in rows(arms)["answers"] and "moving-1.r2" in rows(arms)["answers"]
+
+
+def test_the_future_model_may_go_on_learning() -> None:
+    own = {"rounds": 2, "strategy": "future_guided", "past": False, "future": True, "policy": "future"}
+    arms = Arms(onward=own, future_only=2)
+    expected = side("onward-1", "future_guided", "r1", anchor="onward-1", future="onward-f2")
+    assert learn("onward-2", arms) == expected | {"policy": "onward-f2"}
+    made = rows(arms)
+    assert made["contrasts"]["onward-2"]["start"] == "onward-f2"
+    assert made["learns"]["fut-f1"]["also"] == ["onward-f1"], "up to the future model both arms are one"
+    with pytest.raises(ValidationError, match="policy: future needs future: true"):
+        Arms(onward=own | {"future": False})
+
+
+def test_an_arm_of_ones_own_may_replay_judging_examples() -> None:
+    own = {"rounds": 1, "strategy": "self_rewarding", "past": False, "future": False}
+    made = rows(Arms(sr=1, same=own, more=own | {"replay": 8}))
+    assert made["learns"]["sr-1"]["also"] == ["same-1"]
+    assert made["contrasts"] == {"sr-1": {"start": "M0", "replay": plan.AS_SET}, "more-1": {"start": "M0", "replay": 8}}
 
 
 def test_rejection_sampling_learns_from_the_best_alone_by_sft() -> None:

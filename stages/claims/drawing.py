@@ -1,13 +1,13 @@
 """Plots with every seed as a dot: a strip a claim, and lines over rounds or cost. Means stand with their intervals."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import polars as pl
 
 from stages.claims.findings import Finding
-from stages.claims.statistics import over_seeds
+from stages.claims.statistics import Interval, over_seeds
 from stages.plan import ARMS, BASELINES
 from stages.reporting.charts import CONFIG, Spec, look, svg
 
@@ -35,8 +35,14 @@ def span(found: Sequence[Finding]) -> tuple[float, float]:
     return (low, high) if high > low else (low - 1, high + 1)
 
 
-def strip(one: Finding, scale: tuple[float, float], told: Callable[[float], str]) -> str:
-    """Return the seeds of a claim as dots on a line, the mean with its interval below; `told` words a number.
+def strip(
+    seeds: Mapping[int, float],
+    around: Interval | None,
+    line: float,
+    scale: tuple[float, float],
+    told: Callable[[float], str],
+) -> str:
+    """Return seeds as dots along a dashed line, the mean with its interval below; `told` words a number.
 
     An interval that leaves the scale is cut off at its end.
     """
@@ -46,22 +52,20 @@ def strip(one: Finding, scale: tuple[float, float], told: Callable[[float], str]
         inside = min(max(value, low), high)
         return _EDGE + (_WIDTH - 2 * _EDGE) * (inside - low) / (high - low)
 
-    bar, parts = at(one.claim.bar), []
+    bar, parts = at(line), []
     parts.append(f'<path d="M{bar:.1f},1V33" class="bar"/>')
-    for place, (seed, value) in enumerate(sorted(one.numbers.seeds.items())):
+    for place, (seed, value) in enumerate(sorted(seeds.items())):
         parts.append(f'<circle cx="{at(value):.1f}" cy="{5 + 5 * (place % 3)}" r="2.8">')
         parts.append(f"<title>seed {seed}: {told(value)}</title></circle>")
-    if one.around:
-        mean = at(one.around.mean)
-        if one.around.low is not None and one.around.high is not None:
-            parts.append(f'<path d="M{at(one.around.low):.1f},26H{at(one.around.high):.1f}" class="range"/>')
-        parts.append(f'<path d="M{mean:.1f},21l5,5l-5,5l-5,-5z"><title>mean: {told(one.around.mean)}</title></path>')
+    if around:
+        mean = at(around.mean)
+        if around.low is not None and around.high is not None:
+            parts.append(f'<path d="M{at(around.low):.1f},26H{at(around.high):.1f}" class="range"/>')
+        parts.append(f'<path d="M{mean:.1f},21l5,5l-5,5l-5,-5z"><title>mean: {told(around.mean)}</title></path>')
     ends = [(_EDGE, "start", low), (_WIDTH - _EDGE, "end", high)]
     parts += [f'<text x="{x}" y="44" text-anchor="{anchor}">{told(value)}</text>' for x, anchor, value in ends]
     if min(bar - _EDGE, _WIDTH - _EDGE - bar) > 45:
-        parts.append(
-            f'<text x="{bar:.1f}" y="44" text-anchor="middle">{told(one.claim.bar) if one.claim.bar else 0}</text>'
-        )
+        parts.append(f'<text x="{bar:.1f}" y="44" text-anchor="middle">{told(line) if line else 0}</text>')
     body = "".join(parts)
     return f'<svg class="strip" width="{_WIDTH}" height="47" viewBox="0 0 {_WIDTH} 47" role="img">{body}</svg>'
 
@@ -91,6 +95,26 @@ def over_cost(points: pl.DataFrame, cost: str, judge: str, arms: Sequence[str], 
         return None
     across = {"title": title, "axis": {"grid": False, "tickCount": 5, "format": "~s"}}
     return _dressed(_seeds(rows, arms, across, _up("true score", rows["value"], percent=False), size=30))
+
+
+def by_judge(rows: list[Row], title: str) -> Spec | None:
+    """Return `difference` over `judge`, a dot a seed of a point; those of the middle in colour. None without rows."""
+    if not rows:
+        return None
+    encoding = {
+        "x": {"field": "judge", "type": "quantitative", "title": "agreement of M0's judgments with the truth"}
+        | {"axis": {"format": "~%", "grid": False, "tickCount": 5}, "scale": {"zero": False}},
+        "y": {"field": "difference", "type": "quantitative", "title": title},
+        "color": {"field": "where", "type": "nominal", "legend": {"title": None, "orient": "top"}}
+        | {"scale": {"domain": ["middle", "elsewhere"], "range": [look("sr").colour, "#9aa0a6"]}},
+        "shape": {"field": "where", "type": "nominal", "scale": {"domain": ["middle", "elsewhere"]}},
+    }
+    dots = {"type": "point", "filled": True, "size": 34, "opacity": 0.75}
+    zero = {"mark": {"type": "rule", "strokeDash": [3, 2], "color": "#9c1c1c"}, "encoding": {"y": {"datum": 0}}}
+    return _dressed([zero, {"data": {"values": rows}, "mark": dots, "encoding": encoding}]) | {
+        "width": 420,
+        "height": 250,
+    }
 
 
 def _of(points: pl.DataFrame, quantity: str, judge: str, arms: Sequence[str]) -> pl.DataFrame:

@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 
 from stages import paths
-from stages.claims import drawing, settings, wording
+from stages.claims import drawing, map_page, proposals_page, settings, wording
 from stages.claims.contrasts import COSTS, Results, read
 from stages.claims.findings import NOT_RUN, NOT_SUPPORTED, REFUTED, RULES, SUPPORTED, VERDICTS, Finding, findings
 from stages.claims.hypotheses import FIXED, PAPER, SECTIONS, SELF, TRUTH
@@ -67,7 +67,7 @@ def pages(home: Path) -> tuple[str, str]:
     from markupsafe import Markup
 
     results = read(home)
-    given = context(results, findings(results))
+    given = context(results, findings(results)) | {"map": map_page.context(home), "beyond": _beyond(home)}
     environment = Environment(
         autoescape=select_autoescape(["html.j2"]),
         loader=FileSystemLoader(_TEMPLATES),
@@ -80,8 +80,30 @@ def pages(home: Path) -> tuple[str, str]:
     environment.filters["drawn"] = Markup
     styles = (run_page.TEMPLATES / "report.css").read_text() + (_TEMPLATES / "claims.css").read_text()
     text = environment.get_template("claims.md.j2").render(**given)
-    page = environment.get_template("claims.html.j2").render(css=styles, figures=figures(results), **given)
+    page = environment.get_template("claims.html.j2").render(
+        css=styles, figures=figures(results) | {"map": map_page.figure(home)}, **given
+    )
     return text, page
+
+
+def _beyond(home: Path) -> Row | None:
+    """Return what became of the proposals, as the templates show it; None where they did not run."""
+    read_ = proposals_page.read(home)
+    if read_ is None:
+        return None
+    wanted, results = read_
+    primary, beside = proposals_page.found(wanted, results)
+    scales = {key: drawing.span(list(group)) for key, group in _by_scale([*primary, *beside])}
+    told = proposals_page.told(wanted, primary)
+    return {
+        "proposals": told,
+        "held": [one["name"] for one in told if one["all"]],
+        "rows": [_row(one, scales[_scale(one)]) for one in primary],
+        "beside": [_row(one, scales[_scale(one)]) for one in beside],
+        "ran": _ran(results, [SELF]),
+        "scores": [table for table in _tables(results, SELF) if table["in_text"]],
+        "seeds": sorted(set(results.runs["seed"])),
+    }
 
 
 def quoted(text: str) -> str:
@@ -145,7 +167,9 @@ def _row(one: Finding, scale: tuple[float, float]) -> Row:
         "verdict": one.verdict,
         "mark": MARKS[one.verdict],
         "seeds": {seed: wording.worded(claim, value) for seed, value in seeds.items()},
-        "strip": drawing.strip(one, scale, lambda value: wording.worded(claim, value)) if seeds else "",
+        "strip": drawing.strip(seeds, one.around, claim.bar, scale, lambda value: wording.worded(claim, value))
+        if seeds
+        else "",
     }
 
 

@@ -22,6 +22,7 @@ import polars as pl
 from stages import paths, rowstore, tables
 from stages.claims import collecting, page, running, settings, summary
 from stages.claims.map_points import Map
+from stages.claims.proposals import Proposals
 from stages.claims.settings import Settings
 from stages.claims.summary import HOME
 from stages.errors import TsrError
@@ -78,6 +79,15 @@ def run_map(wanted: Map, asked: Asked) -> None:
     for number, (point, one) in enumerate(zip(wanted.points, points, strict=True), start=1):
         print(f"claims: map, point {number} of {len(points)}: {point.axis}: {point.label}", flush=True)
         _complete(one, asked)
+    if summary.read_table("claims_runs", HOME / page.MAIN).height:
+        report(page.MAIN)
+
+
+def run_proposals(wanted: Proposals, asked: Asked) -> None:
+    """Run the proposals beside their rivals; with the paper's claims there, write the pages. Raises as `run`."""
+    one = settings.changed(wanted.arms, "", wanted.changed)
+    _complete(one, asked)
+    print(summary.text(summary.true_scores(asked.home, [one.run_id(seed) for seed in asked.seeds])))
     if summary.read_table("claims_runs", HOME / page.MAIN).height:
         report(page.MAIN)
 

@@ -83,5 +83,5 @@ def _work_of(plan: Plan, learns: list[str]) -> set[tuple[str, str]]:
     for row in (plan["learns"][name] for name in learns):
         for model in side_models(row).values():
             needed.add(("generated", f"{model}.{row['split']}"))
-            needed.add(("judged", f"{row['judge']}.{model}.{row['split']}"))
+            needed |= {("judged", f"{judge}.{model}.{row['split']}") for judge in (row["judge"], row["second"])}
     return needed

@@ -1,0 +1,84 @@
+"""Beyond the paper: arms proposed from what the tables show, and the test that each must pass (proposals.yaml).
+
+The file is written, and committed, before its seeds run; nothing here looks at a result.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stages.claims.contrasts import COSTS
+from stages.claims.hypotheses import BESIDE, Claim, Equal, Point
+from stages.claims.settings import ROUNDS
+from stages.errors import TsrError
+from stages.reporting.figures import name_of
+from stages.yamlfile import read_yaml
+
+PROPOSALS = Path(__file__).with_name("proposals.yaml")
+NAME = "beyond"  # of their tables, in reports/claims
+SECTION = "Beyond the paper"
+PRIMARY = "tokens"  # the cost at which a proposal is held against its rivals; at the other costs beside it
+_WORDS = {"tokens": "tokens", "updates": "updates", "cpu_seconds": "seconds"}
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """An arm as params.yaml would have it, what it is, and why it may do better."""
+
+    what: str
+    why: str
+    arm: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """All proposals by their names, whom they are held against (arm -> rounds), and the fresh seeds."""
+
+    first: int
+    seeds: int
+    against: dict[str, int]
+    proposals: dict[str, Proposal]
+
+    @property
+    def arms(self) -> str:
+        """Return all arms as `tsr claims --arms` takes them."""
+        return ",".join([*(f"{arm}={rounds}" for arm, rounds in self.against.items()), *self.proposals])
+
+    @property
+    def changed(self) -> dict[str, Any]:
+        """Return what differs from params.yaml: the proposals are its arms too."""
+        return {f"arms.{name}": proposal.arm for name, proposal in self.proposals.items()}
+
+    def claims(self, cost: str = PRIMARY) -> list[Claim]:
+        """Return what is tested at a cost: each proposal against each rival that had spent as much."""
+        return [
+            Claim(
+                f"{name}_{rival}_{cost}",
+                SECTION,
+                f"{name} beats {name_of(rival)} at equal {_WORDS[cost]}",
+                BESIDE,
+                Equal(cost, Point(name, int(proposal.arm["rounds"])), Point(rival, rounds)),
+                above=True,
+                quoted=cost == PRIMARY,
+            )
+            for name, proposal in self.proposals.items()
+            for rival, rounds in self.against.items()
+        ]
+
+    @property
+    def beside(self) -> list[Claim]:
+        """Return the same at the other costs."""
+        return [claim for cost in COSTS if cost != PRIMARY for claim in self.claims(cost)]
+
+
+def read(path: Path = PROPOSALS) -> Proposals:
+    """Return what a file proposes. Raises TsrError for a missing or unknown key, and for a rival that is no arm."""
+    said = read_yaml(path, str(path))
+    try:
+        proposals = {name: Proposal(**one) for name, one in said.pop("proposals").items()}
+        found = Proposals(proposals=proposals, **said)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise TsrError(f"{path}: expected first, seeds, against, and proposals of what, why, arm: {error}") from error
+    if unknown := sorted(set(found.against) - set(ROUNDS)):
+        raise TsrError(f"{path}: against: unknown arm {unknown[0]!r}; expected {', '.join(ROUNDS)}")
+    return found
