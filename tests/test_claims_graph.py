@@ -34,7 +34,7 @@ def test_a_task_comes_after_all_that_it_rests_on(whole: Graph) -> None:
     names = [task.name for task in whole.tasks(LINES.values())]
     for place, name in enumerate(names):
         assert set(whole.before[name]) <= set(names[:place]), name
-    assert set(whole.before["dpo@tsr-2"]) == {"pair@tsr-2", "dpo@tsr-1"}
+    assert set(whole.before["dpo@tsr-2"]) == {"pair@tsr-2", "dpo@tsr-1", "eft"}
     assert set(whole.before["measure@sr-1"]) >= {"dpo@sr-1", "sft", "prepare", "pair@sr-1", "judge@M0.M0.r0"}
 
 

@@ -107,7 +107,6 @@ def by_judge(rows: list[Row], title: str) -> Spec | None:
         "y": {"field": "difference", "type": "quantitative", "title": title},
         "color": {"field": "where", "type": "nominal", "legend": {"title": None, "orient": "top"}}
         | {"scale": {"domain": ["middle", "elsewhere"], "range": [look("sr").colour, "#9aa0a6"]}},
-        "shape": {"field": "where", "type": "nominal", "scale": {"domain": ["middle", "elsewhere"]}},
     }
     dots = {"type": "point", "filled": True, "size": 34, "opacity": 0.75}
     zero = {"mark": {"type": "rule", "strokeDash": [3, 2], "color": "#9c1c1c"}, "encoding": {"y": {"datum": 0}}}
