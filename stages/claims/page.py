@@ -94,10 +94,8 @@ def _beyond(home: Path) -> Row | None:
     wanted, results = read_
     primary, beside = proposals_page.found(wanted, results)
     scales = {key: drawing.span(list(group)) for key, group in _by_scale([*primary, *beside])}
-    told = proposals_page.told(wanted, primary)
     return {
-        "proposals": told,
-        "held": [one["name"] for one in told if one["all"]],
+        "proposals": proposals_page.told(wanted, primary),
         "rows": [_row(one, scales[_scale(one)]) for one in primary],
         "beside": [_row(one, scales[_scale(one)]) for one in beside],
         "ran": _ran(results, [SELF]),

@@ -23,11 +23,12 @@ _WORDS = {"tokens": "tokens", "updates": "updates", "cpu_seconds": "seconds"}
 
 @dataclass(frozen=True)
 class Proposal:
-    """An arm as params.yaml would have it, what it is, and why it may do better."""
+    """An arm as params.yaml would have it, what it is, why it may do better, and after which rounds it is tested."""
 
     what: str
     why: str
     arm: dict[str, Any]
+    after: list[int]
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Proposals:
     first: int
     seeds: int
     against: dict[str, int]
+    always: dict[str, Any]
     proposals: dict[str, Proposal]
 
     @property
@@ -47,21 +49,22 @@ class Proposals:
     @property
     def changed(self) -> dict[str, Any]:
         """Return what differs from params.yaml: the proposals are its arms too."""
-        return {f"arms.{name}": proposal.arm for name, proposal in self.proposals.items()}
+        return self.always | {f"arms.{name}": proposal.arm for name, proposal in self.proposals.items()}
 
     def claims(self, cost: str = PRIMARY) -> list[Claim]:
-        """Return what is tested at a cost: each proposal against each rival that had spent as much."""
+        """Return what is tested at a cost: each proposal, after each of its rounds, against each rival."""
         return [
             Claim(
-                f"{name}_{rival}_{cost}",
+                f"{name}_{after}_{rival}_{cost}",
                 SECTION,
-                f"{name} beats {name_of(rival)} at equal {_WORDS[cost]}",
+                f"{name} is ahead of {name_of(rival)} after round {after}, at equal {_WORDS[cost]}",
                 BESIDE,
-                Equal(cost, Point(name, int(proposal.arm["rounds"])), Point(rival, rounds)),
+                Equal(cost, Point(name, after), Point(rival, rounds)),
                 above=True,
                 quoted=cost == PRIMARY,
             )
             for name, proposal in self.proposals.items()
+            for after in proposal.after
             for rival, rounds in self.against.items()
         ]
 
@@ -78,7 +81,12 @@ def read(path: Path = PROPOSALS) -> Proposals:
         proposals = {name: Proposal(**one) for name, one in said.pop("proposals").items()}
         found = Proposals(proposals=proposals, **said)
     except (KeyError, TypeError, AttributeError) as error:
-        raise TsrError(f"{path}: expected first, seeds, against, and proposals of what, why, arm: {error}") from error
+        raise TsrError(
+            f"{path}: expected first, seeds, against, always, and proposals of what, why, arm, after: {error}"
+        ) from error
+    for name, one in proposals.items():
+        if not set(one.after) <= set(range(1, int(one.arm["rounds"]) + 1)):
+            raise TsrError(f"{path}: {name}: after {one.after}: expected rounds from 1 to {one.arm['rounds']}")
     if unknown := sorted(set(found.against) - set(ROUNDS)):
         raise TsrError(f"{path}: against: unknown arm {unknown[0]!r}; expected {', '.join(ROUNDS)}")
     return found

@@ -29,19 +29,29 @@ def told(wanted: Proposals, primary: list[Finding]) -> list[Row]:
     """Return each proposal with its arm, and whether it passed all its tests."""
     rows = []
     for name, proposal in wanted.proposals.items():
-        own = [one for one in primary if one.claim.ask.points[0].arm == name]
-        passed = sum(one.verdict == SUPPORTED for one in own)
+        held = [after for after in proposal.after if _held(primary, name, after)]
         rows.append(
             {
                 "name": name,
                 "what": proposal.what,
                 "why": proposal.why,
                 "arm": ", ".join(f"{key}: {_yaml(value)}" for key, value in proposal.arm.items()),
-                "held": f"{passed} of {len(own)} tests passed",
-                "all": passed == len(own),
+                "held": _rounds(proposal.after, held),
             }
         )
     return rows
+
+
+def _held(primary: list[Finding], name: str, after: int) -> bool:
+    """Return whether a proposal was ahead of all its rivals after a round."""
+    here = [one for one in primary if (one.claim.ask.points[0].arm, one.claim.ask.points[0].round) == (name, after)]
+    return bool(here) and all(one.verdict == SUPPORTED for one in here)
+
+
+def _rounds(asked: list[int], held: list[int]) -> str:
+    """Return in words where a proposal held, and where it did not."""
+    told = [f"{'holds' if after in held else 'does not hold'} after round {after}" for after in asked]
+    return ", ".join(told)
 
 
 def _yaml(value: Any) -> str:
