@@ -14,9 +14,10 @@ from families import FAMILIES
 from stages import params
 from stages.doctor import checks_around, checks_checkout, checks_machine, checks_model, facts, run
 from stages.doctor.base_model import Base
-from stages.doctor.facts import Dvc, Facts, Gpu, Launch, Place
+from stages.doctor.facts import Dvc, Facts, Gpu, Place
 from stages.doctor.finding import Finding
 from stages.errors import TsrError, without_secrets
+from stages.launching import Launch
 from stages.weights import INDEX, Weights
 
 ROOT = Path(__file__).parents[1]
