@@ -1,4 +1,4 @@
-"""What the stage prepare says of later stages: a context that is too short, before hours are spent on what comes first."""
+"""What the stage prepare says beforehand: a context that is too short, before hours are spent on what comes first."""
 
 import sys
 
