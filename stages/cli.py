@@ -7,12 +7,13 @@ import io
 import os
 import shutil
 import sys
+import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from stages.errors import TsrError, without_secrets
+from stages.errors import TsrError, keep_secrets_from_logs, without_secrets
 
 if TYPE_CHECKING:
     from stages.params import Params
@@ -40,6 +41,10 @@ Prompts = Annotated[
 Limit = Annotated[int, typer.Option("--limit", min=0, help="Only the first so many questions; 0: all.")]
 AnswerTokens = Annotated[int, typer.Option(min=1, help="Length of an answer.")]
 JudgeTokens = Annotated[int, typer.Option(min=1, help="Length of a judge's reply.")]
+Change = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-S", metavar="KEY=VALUE", help="As if params.yaml said so, e.g. small.base_model=FOLDER."),
+]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="File to write, instead of the screen.")]
 Replace = Annotated[bool, typer.Option("--replace", help="Let --out put a file in the place of another.")]
 
@@ -121,8 +126,10 @@ def plan(
 def prepare() -> None:
     """Stage: make prompts and supervised examples."""
     from stages import prepare
+    from stages.doctor import early
 
     loaded = _params()
+    early.check_context(loaded)
     prepare.run(loaded.seed, loaded.block.prepare)
 
 
@@ -295,12 +302,13 @@ def doctor(
     profile: Annotated[
         str, typer.Option("--profile", metavar="NAME", help="A block of params.yaml; left out: the one in force.")
     ] = "",
+    change: Change = None,
     form: Annotated[str, typer.Option("--format", help="text, or json: one object a line.")] = "text",
 ) -> None:
     """Say what would fail in this environment before anything is spent; exit code 2 if anything would."""
     from stages.doctor import run as tool
 
-    raise typer.Exit(tool.run(profile, form))
+    raise typer.Exit(tool.run(profile, form, change or []))
 
 
 @app.command()
@@ -558,17 +566,19 @@ def forecast(
     assume: Annotated[
         list[str] | None, typer.Option("--assume", metavar="NAME=NUMBER", help="In place of what is taken for granted.")
     ] = None,
+    change: Change = None,
     form: Annotated[str, typer.Option("--format", help="text, or json: one object.")] = "text",
 ) -> None:
     """Tell what a run will take before it starts: tokens, hours, memory, disk; and what is there already."""
+    from stages import changes
     from stages.forecast import told
     from stages.forecast.forecast import How
     from stages.forecast.forecast import forecast as tool
 
     if form not in ("text", "json"):
         raise TsrError(f"forecast: --format {form!r}: expected text or json")
-    how = How(profile, gpu, config, timings, tuple(assume or ()), tuple(rate or ()))
-    told.put(tool(_params(), how), form)
+    how = How(profile, gpu, config, timings, tuple(assume or ()), tuple(rate or ()), changed=bool(change))
+    told.put(tool(changes.load(change, "forecast: --set") if change else _params(), how), form)
 
 
 @app.command()
@@ -675,6 +685,7 @@ def main() -> None:
 
         record_at_exit(Path(timings))
     _settle_output()
+    keep_secrets_from_logs()
     try:
         for word in sys.argv:
             if any("\ud800" <= letter <= "\udfff" for letter in word):
@@ -688,10 +699,20 @@ def main() -> None:
         sys.exit(2)
     except OSError as error:
         if error.filename is not None:  # of a file or folder that may not be read or written, or a name too long
-            print(f"tsr: {str(error.filename)[:200]}: {error.strerror}", file=sys.stderr)
+            print(f"tsr: {without_secrets(str(error.filename))[:200]}: {error.strerror}", file=sys.stderr)
             sys.exit(2)
+        if error.errno is None:  # no system call's: a library's own, such as a connection's
+            _tell_fault()
         print(f"tsr: output: {error.strerror}", file=sys.stderr)
         os._exit(2)  # the output is full, and what is left of it cannot go anywhere
+    except Exception:  # a fault of ours, in which what a library says may repeat a URL or a key
+        _tell_fault()
+
+
+def _tell_fault() -> NoReturn:
+    """Print the traceback at hand, without secrets, and end."""
+    print(without_secrets(traceback.format_exc()), end="", file=sys.stderr)
+    sys.exit(1)
 
 
 def _settle_output() -> None:

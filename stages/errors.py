@@ -1,12 +1,16 @@
 """The one error a user is meant to see: one line, then exit code 2."""
 
+import logging
 import os
 import re
+from typing import Any
 
 _USER = re.compile(r"(?<=://)[^/\s]*@")  # as in https://user:password@host
 _SIGNED = re.compile(r"(?i)([?&](?:[a-z_-]*(?:token|key|signature|credential)|sig)=)[^&\s'\"]+")
 _SECRET = re.compile(r"(?i)(?:^|_)(?:key|token|secret|password|passwd|pass)s?$")  # how variables that hold one end
 _SHORTEST = 6  # letters; a shorter value is no secret, and would be cut out of words
+
+USER_IN_URL = re.compile(r"[^/\s]*//[^/\s]*@|[^/\s]+:[^/\s]*@")  # a user before a server's name in a URL, whole or not
 
 
 class TsrError(Exception):
@@ -30,3 +34,31 @@ def without_secrets(text: str) -> str:
         if len(value) >= _SHORTEST:
             text = text.replace(value, "***")
     return text
+
+
+def keep_secrets_from_logs() -> None:
+    """Let what libraries log pass through `without_secrets`: a client that tries again names its URL, all of it."""
+    made = logging.getLogRecordFactory()
+
+    def make(*args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = made(*args, **kwargs)
+        try:
+            text = record.getMessage()
+        except Exception:  # a message that does not fit its arguments is the logger's to complain of
+            return record
+        if (clean := without_secrets(text)) != text:
+            record.msg, record.args = clean, ()
+        return record
+
+    logging.setLogRecordFactory(make)
+
+
+def secret_in_url(url: str) -> str:
+    """Return what a URL holds that may be a secret, in words that do not repeat it; empty where it holds nothing.
+
+    >>> secret_in_url("https://me:pass@host/v1"), secret_in_url("https://host/v1")
+    ('holds a user or password', '')
+    """
+    if "@" in url or USER_IN_URL.match(url):
+        return "holds a user or password"
+    return "holds more than a path, which may be a key" if set("?#") & set(url) else ""

@@ -10,11 +10,11 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages import models
+from stages import hub, models
 from stages.errors import TsrError
 from stages.files import replacing_folder
 from stages.params import GivenBase
-from stages.weights import weights_of
+from stages.weights import check_finite, weights_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -30,11 +30,14 @@ def take_in(base_model: str, settings: GivenBase, to: Path) -> None:
     """Write `base_model`, a hub id with @revision or a folder, to the folder `to`.
 
     Raises TsrError for a model that is not there, has no safetensors, wants code of its own that `trust_remote_code`
-    does not allow, or whose template cannot be used.
+    does not allow, is not known to transformers, whose weights are not those of its configuration or are no numbers,
+    or whose template cannot be used.
     """
     found = Path(base_model) if is_folder(base_model) else downloaded(base_model)
     check_folder(found, settings)
     tokenizer = fitted(found, settings, base_model)  # before gigabytes are copied
+    check_weights(found, settings)
+    check_finite(found)
     with replacing_folder(to, replace=True) as beside:
         for pattern in _TAKEN if not settings.trust_remote_code else (*_TAKEN, "*.py"):
             for file in found.glob(pattern):
@@ -68,10 +71,12 @@ def downloaded(base_model: str, *, local_only: bool = False) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
+    lost = "" if local_only else hub.out_of_reach()
+    here = local_only or bool(lost)
     try:
-        return Path(snapshot_download(name, revision=commit, allow_patterns=list(_TAKEN), local_files_only=local_only))
+        return Path(snapshot_download(name, revision=commit, allow_patterns=list(_TAKEN), local_files_only=here))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        told = " ".join(str(error).split())[:200]
+        told = lost or " ".join(str(error).split())[:200]
         raise TsrError(f"params.yaml: base_model: {base_model} cannot be had from the hub: {told}") from error
 
 
@@ -86,6 +91,24 @@ def check_folder(folder: Path, settings: GivenBase) -> None:
             f"{folder}/config.json: the model wants code of its own; expected one of transformers', "
             "or base.trust_remote_code: true"
         )
+    _check_architecture(folder, config)
+
+
+def _check_architecture(folder: Path, config: dict[str, Any]) -> None:
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    kind = config.get("model_type")
+    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and "auto_map" not in config:
+        raise TsrError(
+            f"{folder}/config.json: model_type {kind!r} is no language model that the installed transformers knows; "
+            "expected another model, or a newer transformers"
+        )
+
+
+def check_weights(folder: Path, settings: GivenBase) -> None:
+    """Raise TsrError for weights that are not those of the configuration; those of its own code are not looked at."""
+    if not (settings.trust_remote_code and "auto_map" in models.read_json(folder / "config.json")):
+        models.check_weights(folder)
 
 
 def fitted(folder: Path, settings: GivenBase, where: str) -> "PreTrainedTokenizerBase":
@@ -138,16 +161,20 @@ def template(tokenizer: "PreTrainedTokenizerBase", settings: GivenBase) -> str:
             raise TsrError(f"params.yaml: base.chat_template: {file} is no text in UTF-8") from error
     else:
         text = tokenizer.chat_template or DEFAULT_TEMPLATE.read_text(encoding="utf-8")
-    values = "".join(f"{{%- set {name} = {json.dumps(value)} -%}}" for name, value in settings.template_values.items())
     if "strftime_now" in text and "date_string" not in settings.template_values:
         raise TsrError(
             "params.yaml: base.template_values: the model's chat template reads the clock, so that no run could be "
             'repeated; expected a date_string, e.g. "26 Jul 2024"'
         )
-    text = values + text
+    text = values(settings) + text
     if _counts_bos(tokenizer) and not _starts_with_bos(tokenizer, text):
         text = "{{- bos_token -}}" + text
     return text
+
+
+def values(settings: GivenBase) -> str:
+    """Return what a template begins with, so that the variables which it reads are set."""
+    return "".join(f"{{%- set {name} = {json.dumps(value)} -%}}" for name, value in settings.template_values.items())
 
 
 def _counts_bos(tokenizer: "PreTrainedTokenizerBase") -> bool:

@@ -5,10 +5,13 @@ behind an API) is a folder too: its `endpoint.json` says what it is called there
 """
 
 import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages.errors import TsrError
+from stages.errors import TsrError, secret_in_url
 from stages.files import replacing_folder
 from stages.ids import content_id, file_sha256
 
@@ -42,6 +45,8 @@ def endpoint(folder: Path) -> dict[str, str] | None:
         raise TsrError(f'{path}: expected {{"model": "name", "base_url": "..."}}, base_url if it matters')
     if unknown := sorted(set(said) - {"model", "base_url"}):
         raise TsrError(f"{path}: unknown key {unknown[0]!r}; expected model, base_url")
+    if told := secret_in_url(said.get("base_url", "")):
+        raise TsrError(f"{path}: base_url {told}; expected the URL alone, and the key in the variable of api_key_env")
     return said
 
 
@@ -107,20 +112,90 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
 def load_model(folder: Path, dtype: str = "float32", device: str = "cpu", **options: Any) -> "PreTrainedModel":
     """Return the model of a model version, in evaluation mode; `dtype` is a name of torch's.
 
-    `options` go to `from_pretrained` as they are.
+    `options` go to `from_pretrained` as they are. Raises TsrError for weights that are not all that the configuration
+    asks for: transformers fills what is missing, or of another shape, with random numbers.
     """
     import torch
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM
 
     _check_folder(folder)
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=getattr(torch, dtype), use_safetensors=True, local_files_only=True, **options
-        )
+        model = _loaded(folder, dtype=getattr(torch, dtype), **options)
     except (OSError, ValueError, SafetensorError) as error:
         raise TsrError(f"{folder}: the model cannot be read: {_line(error)}") from error
     return model.eval() if "quantization_config" in options else model.eval().to(device)
+
+
+def check_weights(folder: Path) -> None:
+    """Raise TsrError as `load_model` does, by the files' headers alone: no weight is read, and no memory is taken."""
+    from transformers.utils import logging as told
+
+    shown = told.is_progress_bar_enabled()
+    told.disable_progress_bar()
+    try:
+        _loaded(folder, device_map="meta")
+    except TsrError:
+        raise
+    except Exception as error:  # whatever a configuration makes a model's own code raise
+        raise TsrError(f"{folder}: the model cannot be built: {type(error).__name__}: {_line(error)}") from error
+    finally:
+        if shown:
+            told.enable_progress_bar()
+
+
+def _loaded(folder: Path, **options: Any) -> "PreTrainedModel":
+    from transformers import AutoModelForCausalLM
+
+    with _without_report():
+        model, info = AutoModelForCausalLM.from_pretrained(
+            folder,
+            use_safetensors=True,
+            local_files_only=True,
+            ignore_mismatched_sizes=True,  # else an error of many lines
+            output_loading_info=True,
+            **options,
+        )
+    if told := _unfit(info):
+        files = [*folder.glob("*.safetensors.index.json"), *folder.glob("*.safetensors")]
+        where = files[0] if files else folder
+        raise TsrError(f"{where}: {told}; expected all weights that {folder / 'config.json'} asks for, in its shapes")
+    return model
+
+
+def _unfit(info: dict[str, Any]) -> str:
+    """Return in words which weights were not there, or of another shape; empty where all were as they should be."""
+    told = []
+    if lost := sorted(info["missing_keys"]):
+        told.append(f"lacks {_listed(lost)}")
+    if other := sorted(info["mismatched_keys"]):
+        shapes = [f"{key} ({_shape(here)}, not {_shape(wanted)})" for key, here, wanted in other]
+        told.append(f"has another shape of {_listed(shapes)}")
+    return ", and ".join(told)
+
+
+def _listed(names: list[str], most: int = 5) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _shape(sizes: tuple[int, ...]) -> str:
+    return " x ".join(map(str, sizes)) or "a number"
+
+
+@contextmanager
+def _without_report() -> Iterator[None]:
+    """Keep transformers from printing its table of keys where `_unfit` says the same in one line."""
+
+    def goes(record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        return not ("LOAD REPORT" in text and ("MISSING" in text or "MISMATCH" in text))
+
+    logger = logging.getLogger("transformers.modeling_utils")
+    logger.addFilter(goes)
+    try:
+        yield
+    finally:
+        logger.removeFilter(goes)
 
 
 def _check_folder(folder: Path) -> None:

@@ -20,7 +20,7 @@ from stages.asking import load_ask, rubrics
 from stages.backends import backends, load_module
 from stages.block import Block, Count, NotNegative, Positive, Share, Whole
 from stages.eft import Eft
-from stages.errors import TsrError
+from stages.errors import USER_IN_URL, TsrError, secret_in_url
 from stages.paths import checked
 from stages.sources import chat_data, micro_prompts
 from stages.strategies import found
@@ -338,17 +338,15 @@ def _checked(kind: type[Block], values: Any, name: str) -> Block:
         raise ValueError(f"{name}: expected a block of settings") from error
 
 
-_USER = re.compile(r"[^/\s]*//[^/\s]*@|[^/\s]+:[^/\s]*@")  # before a server's name in a URL, whole or not
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|")
 
 
 def _check_no_secret(name: str, values: Any) -> None:
     """Raise ValueError, without showing it, for a secret in an engine's settings: DVC copies these to dvc.lock."""
     for key, value in values.items() if isinstance(values, dict) else ():
-        if isinstance(value, str) and (_USER.match(value) or (str(key).endswith("_url") and "@" in value)):
-            raise ValueError(f"{name}.{key}: holds a user or password; expected the URL alone")
-        if isinstance(value, str) and str(key).endswith("_url") and set("?#") & set(value):
-            raise ValueError(f"{name}.{key}: holds more than a path, which may be a key; expected the URL alone")
+        is_url = isinstance(value, str) and (USER_IN_URL.match(value) or str(key).endswith("_url"))
+        if is_url and (told := secret_in_url(value)):
+            raise ValueError(f"{name}.{key}: {told}; expected the URL alone")
         if isinstance(value, str) and str(key).endswith("_env") and not _VARIABLE.fullmatch(value):
             raise ValueError(f"{name}.{key}: is no name of a variable; expected one, which holds the key")
 

@@ -61,7 +61,7 @@ def fit(seed: int, settings: Profile, examples: pl.DataFrame) -> list[dict[str, 
     from trl import SFTConfig, SFTTrainer
 
     from stages import packing
-    from stages.training import Job, adapter, arguments, check, load_policy, shared, train
+    from stages.training import Job, adapter, arguments, check, load_policy, logged_every, shared, train
 
     check(settings.training, settings.following)
     base = paths.model("base")
@@ -75,7 +75,6 @@ def fit(seed: int, settings: Profile, examples: pl.DataFrame) -> list[dict[str, 
         num_train_epochs=settings.sft.epochs,
         packing=settings.sft.packing,
         completion_only_loss=True,
-        logging_steps=10,
         **arguments(job) | ({"max_length": settings.sft.max_tokens} if settings.sft.packing else {}),
     )
     policy = load_policy(job)
@@ -89,4 +88,6 @@ def fit(seed: int, settings: Profile, examples: pl.DataFrame) -> list[dict[str, 
         args=args,
     )
     passes = settings.sft.epochs * -(-len(trainer.train_dataset) // settings.sft.batch_size)  # packed, they are fewer
-    return train(trainer, job, "sft", settings.sft.steps or passes)
+    steps = settings.sft.steps or passes
+    trainer.args.logging_steps = logged_every(steps)
+    return train(trainer, job, "sft", steps)

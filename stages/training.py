@@ -251,6 +251,7 @@ def _save(trainer: Any, job: Job, steps: int) -> None:
     if job.settings.adapter != "none":
         model, state = _merged(model, state, job)
     weights = {name: tensor.to(dtype) for name, tensor in state.items()}
+    _check_numbers(weights, job)
     made_by = {
         "policy_hash": models.model_hash(job.policy),
         "examples": len(job.rows),
@@ -268,6 +269,27 @@ def _save(trainer: Any, job: Job, steps: int) -> None:
             f"{paths.model(job.name)}: training changed no weight that {job.settings.save_dtype} can hold; "
             "expected more steps, a higher learning_rate, or training.save_dtype: float32"
         )
+
+
+def _check_numbers(weights: dict[str, torch.Tensor], job: Job) -> None:
+    """Raise TsrError for weights that are no numbers; what led to them is not gone on from."""
+    broken = [name for name, tensor in weights.items() if not tensor.isfinite().all()]
+    if broken:
+        shutil.rmtree(job.checkpoints, ignore_errors=True)
+        raise TsrError(
+            f"{paths.model(job.name)}: training ended in weights that are no numbers (NaN, inf), in {len(broken)} of "
+            f"{len(weights)} tensors, first {min(broken)}; nothing is saved; expected a lower learning_rate, a smaller "
+            "max_grad_norm or training.dtype: float32"
+        )
+
+
+def logged_every(steps: int) -> int:
+    """Return after how many steps the loss is logged, so that a short training has a curve too.
+
+    >>> logged_every(400), logged_every(7)
+    (10, 1)
+    """
+    return 10 if steps >= 100 else 1
 
 
 def _merged(trained: Any, state: dict[str, torch.Tensor], job: Job) -> tuple[Any, dict[str, torch.Tensor]]:

@@ -31,8 +31,9 @@ def fit(seed: int, settings: Profile, name: str, policy: str, pairs: pl.DataFram
     """
     from trl import SFTConfig, SFTTrainer
 
-    from stages.training import Job, adapter, arguments, load_policy, shared, train
+    from stages.training import Job, adapter, arguments, check, load_policy, shared, train
 
+    check(settings.training, settings.following)
     start = paths.model(policy)
     tokenizer = models.load_tokenizer(start)
     ordered, left_out = within(pairs.sort("prompt_id"), tokenizer, ("chosen",), settings.tune.max_tokens)

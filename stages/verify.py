@@ -26,7 +26,10 @@ Row = dict[str, Any]
 def run(params: Params, *, partial: bool = False) -> None:
     """Print what is wrong, one line each; raise TsrError if anything is. `partial` lets outputs be absent."""
     planned = plan.check_agrees(params)
-    outputs = [*planned_outputs(planned), *lockfile.added()]
+    of_plan = list(planned_outputs(planned))
+    if not partial:
+        check_was_run(of_plan)
+    outputs = [*of_plan, *lockfile.added()]
     wrong = list(check_hashes(outputs, partial=partial))
     checks = [
         *((check_generations, row) for row in planned["answers"].values()),
@@ -74,6 +77,14 @@ def planned_outputs(planned: dict[str, Any]) -> Iterator[lockfile.Output]:
         _, _, key = out.stage.partition("@")
         if not key or key in rows:
             yield out
+
+
+def check_was_run(outputs: Iterable[lockfile.Output]) -> None:
+    """Raise TsrError, one line for all, where none of the tables and models is here; reports come with git."""
+    made = [out.path for out in outputs if not out.path.is_relative_to(paths.REPORTS)]
+    if made and not any(path.exists() for path in made):
+        told = f"nothing has been run here yet: none of {len(made)} tables and models in {lockfile.LOCK_FILE} is here"
+        raise TsrError(f"verify: {told}; expected `dvc repro`, or `dvc pull` where a remote has them")
 
 
 def check_hashes(outputs: Iterable[lockfile.Output], *, partial: bool) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Files of weights looked at without loading them: what their headers say is there, and is all of it."""
+"""Files of weights looked at without a model: are they whole, by their headers, and are they numbers."""
 
 import json
 import struct
@@ -60,3 +60,20 @@ def _file(path: Path) -> Weights:
     if size < 8 + length + end:
         raise TsrError(f"{path}: is cut off: {size} bytes; its header says {8 + length + end}")
     return Weights(count, size)
+
+
+def check_finite(folder: Path) -> None:
+    """Raise TsrError for a weight that is no number or infinite. Reads all files once, a tensor at a time."""
+    import torch
+    from safetensors import safe_open
+
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as held:
+            for name in held.keys():  # noqa: SIM118 (it is no mapping)
+                tensor = held.get_tensor(name)
+                if tensor.is_floating_point() and tensor.element_size() == 1:
+                    tensor = tensor.to(torch.float32)  # torch cannot ask numbers of eight bits
+                if not tensor.isfinite().all():
+                    count = int((~tensor.isfinite()).sum())
+                    told = f"{name} holds {count} of {tensor.numel()} weights that are no numbers (NaN, inf)"
+                    raise TsrError(f"{file}: {told}; expected numbers")

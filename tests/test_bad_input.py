@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -142,6 +143,20 @@ def short_context() -> None:
     answered()
 
 
+def given_config(**keys: Any) -> None:
+    """Change the given model's configuration."""
+    Path("given/config.json").write_text(json.dumps(json.loads(Path("given/config.json").read_text()) | keys))
+
+
+def given_weights(change: Callable[[dict[str, Any]], object]) -> None:
+    """Change the given model's weights."""
+    from safetensors.torch import load_file, save_file
+
+    held = load_file("given/model.safetensors")
+    change(held)
+    save_file(held, "given/model.safetensors", metadata={"format": "pt"})
+
+
 def refusing_system_messages() -> None:
     refuse = "{%- if messages[0]['role'] == 'system' %}{{- raise_exception('no system role') }}{%- endif %}"
     template(refuse + families.QWEN)()
@@ -227,6 +242,66 @@ SPOILT = {
         ("sft",),
         "training.launch: no file gone.yaml; expected one for accelerate",
     ),
+    "a launch configuration that is none": Bad(
+        lambda: (
+            Path("own.yaml").write_text("learning_rate: 1\n"),
+            change(**{"training.launch": "own.yaml"}),
+        ),
+        "small.training.launch: own.yaml: cannot be read by accelerate: A `distributed_type` must be specified",
+        ("sft",),
+        "training.launch: own.yaml: cannot be read by accelerate: A `distributed_type` must be specified",
+    ),
+    "a launch configuration without keys": Bad(
+        lambda: (Path("own.yaml").write_text("just words\n"), change(**{"training.launch": "own.yaml"})),
+        "small.training.launch: own.yaml: has no keys such as distributed_type",
+        ("sft",),
+        "training.launch: own.yaml: has no keys such as distributed_type; expected a configuration of accelerate",
+    ),
+    "a launch configuration of no processes": Bad(
+        lambda: (
+            Path("own.yaml").write_text("distributed_type: MULTI_GPU\n"),
+            change(**{"training.launch": "own.yaml"}),
+        ),
+        "small.training.launch: own.yaml: num_processes is missing or below 1",
+        ("sft",),
+        "training.launch: own.yaml: num_processes is missing or below 1",
+    ),
+    "an architecture that nobody knows": Bad(
+        lambda: given_config(model_type="qwen99"),
+        "model_type 'qwen99' is no language model that the installed transformers knows",
+        ("base",),
+        "model_type 'qwen99' is no language model that the installed transformers knows",
+    ),
+    "a weight that is not there": Bad(
+        lambda: given_weights(lambda held: held.pop("model.norm.weight")),
+        "given/model.safetensors: lacks model.norm.weight; expected all weights that given/config.json asks for",
+        ("base",),
+        "given/model.safetensors: lacks model.norm.weight; expected all weights that given/config.json asks for",
+    ),
+    "weights of another shape": Bad(
+        lambda: given_config(intermediate_size=48),
+        "has another shape of model.layers.0.mlp.down_proj.weight (32 x 64, not 32 x 48), ",
+        ("base",),
+        "has another shape of model.layers.0.mlp.down_proj.weight (32 x 64, not 32 x 48), ",
+    ),
+    "a password in an endpoint": Bad(
+        lambda: (served(f"http://me:{CANARY}@127.0.0.1:9/v1"), answered()),
+        "endpoint.json: base_url holds a user or password; expected the URL alone",
+        ("judge", "api", "M0", "r0"),
+        "endpoint.json: base_url holds a user or password; expected the URL alone",
+    ),
+    "a key in an endpoint": Bad(
+        lambda: (served(f"http://127.0.0.1:9/v1?key={CANARY}"), answered()),
+        "endpoint.json: base_url holds more than a path, which may be a key; expected the URL alone",
+        ("judge", "api", "M0", "r0"),
+        "endpoint.json: base_url holds more than a path, which may be a key; expected the URL alone",
+    ),
+    "a context shorter than an empty judge prompt": Bad(
+        lambda: (short_context(), shutil.copytree("given", paths.model("base"))),
+        "rubric, prompt, response and reply take up to ",
+        ("prepare",),
+        "tokens even where prompt and response are empty; the context is 640",
+    ),
     "a GPU that is not there": Bad(
         lambda: (
             change(**{"backends.transformers.device": "cuda"}),
@@ -271,6 +346,7 @@ def test_doctor_and_the_stage_say_it_in_one_line(kind: str, capsys: pytest.Captu
     assert code == 2
     assert said.splitlines()[-1].startswith("tsr: ") and bad.told in said.splitlines()[-1], said
     assert "Traceback" not in said
+    assert CANARY not in told + said
     assert set(Path("data").rglob("*")) <= before | {Path("data")}, "a stage that stops at once leaves nothing behind"
 
 
@@ -448,9 +524,91 @@ def test_a_secret_in_params_is_refused_and_not_repeated(kind: str, capsys: pytes
         assert CANARY not in told + said
 
 
-def test_a_password_in_an_endpoint_is_told_without_it(capsys: pytest.CaptureFixture[str]) -> None:
-    served(f"http://me:{CANARY}@127.0.0.1:9/v1")
+def test_a_context_that_the_longest_rows_do_not_fit_into_is_noted_by_prepare(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """An empty prompt fits, the longest does not: rows may fail, and the run may still come to its end."""
+    given_config(max_position_embeddings=1400)
+    assert command(capsys, "base")[0] == 0
+    code, _, said = command(capsys, "prepare")
+    assert code == 0
+    [line] = [line for line in said.splitlines() if line.startswith("note: ")]
+    assert "small.judge.max_new_tokens: rubric, prompt, response and reply take up to " in line
+    assert "the context is 1400: rows that do not fit fail, and judge stops above max_failed_share" in line
     code, told, _ = command(capsys, "doctor")
     assert code == 2
-    assert "base_url holds a user or password" in told
-    assert CANARY not in told
+    assert "tokens; the context is 1400; expected less in prepare.max_prompt_tokens" in told
+
+
+@pytest.mark.parametrize("stage", ["base", "prepare"])
+def test_an_unreachable_hub_is_told_without_waiting(
+    stage: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clients' own tries wait half a minute between them."""
+    change(**{"base_model": HUB, "prepare.ultrafeedback": [DATA], "prepare.files": []})
+    shutil.copytree("given", paths.model("base"))
+    with hub_at("http://127.0.0.1:9"):
+        waited: list[float] = []
+        monkeypatch.setattr("time.sleep", waited.append)
+        code, _, said = command(capsys, stage)
+    assert code == 2
+    assert "cannot be had from the hub: http://127.0.0.1:9 cannot be reached: ConnectError" in said
+    assert waited == []
+
+
+def test_a_hub_that_answers_badly_is_still_asked(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it answers to the short question, it is there: the client's own question counts."""
+    change(base_model=HUB)
+    monkeypatch.setattr(Hub, "status", 404)
+    monkeypatch.setattr(Hub, "reason", "RevisionNotFound")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    Thread(target=server.serve_forever, daemon=True).start()
+    with hub_at(f"http://127.0.0.1:{server.server_port}"):
+        code, _, said = command(capsys, "base")
+    server.shutdown()
+    server.server_close()
+    assert code == 2
+    assert "cannot be had from the hub: 404" in said and "cannot be reached" not in said
+
+
+def test_what_a_library_logs_and_what_nobody_caught_holds_no_secret(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import logging
+
+    logs = logging.StreamHandler(sys.stderr)
+    logging.getLogger("some.library").addHandler(logs)
+
+    def fault(*_: object) -> None:
+        logs.setStream(sys.stderr)
+        logging.getLogger("some.library").warning("Retrying %s", f"https://me:{CANARY}x@host/v1")
+        raise RuntimeError(f"refused: Bearer {CANARY} at https://me:hidden@host/v1?token=hidden")
+
+    monkeypatch.setattr("stages.base.run", fault)
+    made = logging.getLogRecordFactory()
+    try:
+        code, told, said = command(capsys, "base")
+    finally:
+        logging.setLogRecordFactory(made)
+        logging.getLogger("some.library").removeHandler(logs)
+    assert code == 1
+    assert "Traceback (most recent call last)" in said
+    assert said.splitlines()[-1] == "RuntimeError: refused: Bearer *** at https://***@host/v1?token=***"
+    assert "Retrying https://***@host/v1" in said
+    assert CANARY not in told + said and "hidden@" not in said
+
+
+def test_a_connection_that_nobody_caught_is_told_whole(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clients' errors are OSErrors without a number: not of our output."""
+
+    def fault(*_: object) -> None:
+        raise OSError(f"no connection with {CANARY}")
+
+    monkeypatch.setattr("stages.base.run", fault)
+    code, _, said = command(capsys, "base")
+    assert code == 1
+    assert said.splitlines()[-1] == "OSError: no connection with ***"

@@ -14,9 +14,10 @@ from families import FAMILIES
 from stages import params
 from stages.doctor import checks_around, checks_checkout, checks_machine, checks_model, facts, run
 from stages.doctor.base_model import Base
-from stages.doctor.facts import Dvc, Facts, Gpu, Launch, Place
+from stages.doctor.facts import Dvc, Facts, Gpu, Place
 from stages.doctor.finding import Finding
 from stages.errors import TsrError, without_secrets
+from stages.launching import Launch
 from stages.weights import INDEX, Weights
 
 ROOT = Path(__file__).parents[1]
@@ -166,6 +167,24 @@ def test_a_launch_asks_for_no_more_gpus_than_there_are() -> None:
     assert "8 x 1" not in str(problems(checks_machine.batches, given()))
     three = given("small", {"training.rows_at_once": 3})
     assert len(problems(checks_machine.batches, three)) == 2
+
+
+@pytest.mark.parametrize(
+    ("device", "kind", "gpus", "fails"),
+    [
+        ("auto", "MULTI_GPU", 0, False),  # gloo, on the CPU
+        ("cpu", "MULTI_GPU", 0, False),
+        ("cuda", "MULTI_GPU", 0, True),
+        ("auto", "MULTI_GPU", 1, True),
+        ("auto", "MULTI_GPU", 2, False),
+        ("auto", "FSDP", 0, True),
+        ("cpu", "FSDP", 0, False),
+    ],
+)
+def test_two_processes_without_a_gpu_take_the_cpu(device: str, kind: str, gpus: int, fails: bool) -> None:
+    changes = {"training.device": device, "training.rows_at_once": 1}
+    about = given("small", changes, launch=Launch(kind, 2), gpus=[H100] * gpus)
+    assert bool(problems(checks_machine.launch, about)) == fails
 
 
 @pytest.mark.parametrize("name", ["fsdp", "zero3", "gpus", "two_processes"])
@@ -417,3 +436,66 @@ def test_files_must_have_as_many_rows_as_the_splits_ask_for(rows: int, short: bo
         not short
         or f"the sources have {rows} rows, and the splits ask for 40 prompts (fixed 4, eval 8, ift 8," in told[0]
     )
+
+
+def test_a_model_of_the_hub_that_a_forecast_knows_is_counted() -> None:
+    """Qwen2.5-1.5B: 1,543,714,304 weights, as published."""
+    about = given(base=Base(), gpus=[], memory=2 * GIB, places=places(40 * GIB))
+    assert about.parameters == 1_543_714_304
+    assert "the weights alone take 2.9 GiB; 2.0 GiB are free" in problems(checks_machine.memory, about)[0]
+    assert "the run takes 70" in problems(checks_machine.disk, about)[0]
+    other = given("small", {"base_model": "who/knows@" + 40 * "0"}, base=Base(), places=places(40 * GIB))
+    assert other.parameters == 0
+    assert "weights not counted: their size is not known here" in next(iter(checks_machine.disk(other))).what
+
+
+BARE = "{% for m in messages %}{{ m.content }}\n{% endfor %}"
+
+
+def told_of(template: str, tmp_path: Path, values: dict[str, Any] | None = None) -> list[str]:
+    """What doctor notes of a template that takes the place of Qwen's."""
+    folder = families.make("qwen", tmp_path / "given")
+    (tmp_path / "own.jinja").write_text(template)
+    update = {"chat_template": str(tmp_path / "own.jinja"), "template_values": values or {}}
+    settings = LOADED.profiles["small"].base.model_copy(update=update)
+    about = Facts(given("small", {"base_model": str(folder), "base": settings}).params)
+    assert problems(checks_model.template, about) == []
+    return notes(checks_model.template, about)
+
+
+def test_a_template_that_drops_roles_and_ends_is_noted(tmp_path: Path) -> None:
+    told = told_of(BARE, tmp_path)
+    assert any("drops roles: what a user and what an assistant says look alike" in line for line in told)
+    assert any("puts no end token (<|im_end|>) after an answer" in line for line in told)
+
+
+@pytest.mark.parametrize(
+    ("template", "left"),
+    [
+        ("{% for m in messages %}{{ m.content + eos_token }}{% endfor %}", "drops roles"),
+        ("{% for m in messages %}{{ m.role + ': ' + m.content }}\n{% endfor %}", "puts no end token"),
+        ("{% for m in messages %}{{ m.role + ': ' + m.content + eos_token }}\n{% endfor %}", ""),
+    ],
+)
+def test_each_is_noted_alone(template: str, left: str, tmp_path: Path) -> None:
+    told = told_of(template, tmp_path)
+    assert [("drops roles" in line, "puts no end token" in line) for line in told] == (
+        [(left == "drops roles", left == "puts no end token")] if left else []
+    )
+
+
+def test_values_that_a_template_does_not_read_are_noted(tmp_path: Path) -> None:
+    whole = "{% for m in messages %}{{ day + m.role + m.content + eos_token }}{% endfor %}"
+    told = told_of(whole, tmp_path, {"day": "Monday", "date_string": "26 Jul 2024"})
+    assert told == ["params.yaml: small.base.template_values.date_string: the chat template does not read it"]
+
+
+def test_settings_are_changed_for_one_call(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(run, "CHECKS", (checks_model.base_model,))
+    folder = families.make("qwen", tmp_path / "given")
+    said = [one.line() for one in run.findings("small", ["small.base_model=" + str(folder)])]
+    assert any(f"{folder}: " in line and " parameters" in line for line in said)
+    for word, told in (("small.nothing=1", "no such key"), ("small", "expected KEY=VALUE"), ("seed=[", "not a value")):
+        [line] = [one.line() for one in run.findings("", [word])]
+        assert line.startswith("would fail  doctor: --set") and told in line

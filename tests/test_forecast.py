@@ -297,3 +297,41 @@ def test_no_heavy_library_is_imported() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stderr == "[]\n"
+
+
+def test_a_stage_without_a_row_takes_nothing_and_hides_no_other(params: Params) -> None:
+    """No rated prompts: the teacher judges nothing, and what judging takes is known all the same."""
+    found = of(changed(params, prepare={"eft_prompts": 0}))
+    seconds = dict(zip((one.name for one in found.tasks), found.seconds, strict=True))
+    assert task(found, "judge@base.world.rated").tokens == 0
+    assert seconds["judge@base.world.rated"] == 0.0
+    assert "judge" not in next(line for line in told._notes(found).splitlines() if line.startswith("not known"))
+
+
+def test_a_gpu_that_is_assumed_is_told_as_such(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.app(["forecast", "--profile", "small"], standalone_mode=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].startswith("GPU: 1 x rtx-3090 (24 GiB")
+    assert lines[2].strip() == "assumed, for no GPU was named: the smallest known one that every stage fits"
+    assert lines[3].strip().startswith("name yours by --gpu: rtx-3090, rtx-4090, ")
+    assert any("with 1 x rtx-3090 (assumed: --gpu) held throughout" in line for line in lines)
+    cli.app(["forecast", "--profile", "small", "--gpu", "rtx-3090"], standalone_mode=False)
+    assert "assumed, for" not in capsys.readouterr().out
+
+
+def test_settings_are_changed_for_one_forecast(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["-S", "profile=paper", "-S", "paper.generate.samples=2", "--set", "arms.sr=2", "--gpu", "h100-80"]
+    cli.app(["forecast", *words, "--format", "json"], standalone_mode=False)
+    found = json.loads(capsys.readouterr().out)
+    requests = {one["stage"]: one["requests"] for one in found["stages"]}
+    assert (found["profile"], found["changed"], requests["generate@M0.r0"]) == ("paper", True, 8000)
+    assert "dpo@sr-3" not in requests
+    with pytest.raises(TsrError, match=r"forecast: --set paper\.generate\.sample: no such key in params\.yaml"):
+        cli.app(["forecast", "-S", "paper.generate.sample=2"], standalone_mode=False)
+
+
+def test_with_changed_settings_nothing_counts_as_done(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.app(["forecast", "-S", "micro.generate.samples=9"], standalone_mode=False)
+    told_ = capsys.readouterr().out
+    assert "settings are changed (-S): nothing counts as done, and nothing as here" in told_
+    assert "done" in told_

@@ -320,7 +320,7 @@ def test_a_run_is_ranked_and_the_files_say_what_the_ranking_rests_on(project: Pr
 BAD = {
     "one player": (["M0"], {}, "1 model versions have responses to r0; expected two or more"),
     "no such model": (["M0", "nobody"], {}, "generations/nobody/r0.parquet: no such file"),
-    "no such judge": (["M0", "sr-1"], {"judge": "nobody"}, "data/models/nobody: no such model folder"),
+    "no such judge": (["M0", "sr-1"], {"judge": "nobody"}, "tournament: --judge nobody: no folder data/models/nobody"),
     "no such rubric": (
         ["M0", "sr-1"],
         {"rubric": "best"},

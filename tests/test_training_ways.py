@@ -144,6 +144,28 @@ def test_a_training_that_changes_nothing_is_told(here: Profile) -> None:
     assert not paths.model("nothing").exists()
 
 
+@pytest.mark.parametrize("kept", [0, 1])
+def test_a_training_that_ends_in_no_numbers_saves_nothing(here: Profile, kept: int) -> None:
+    wild = changed(here, dpo={"learning_rate": 1.0e37}, following={"checkpoint_every": kept})
+    with pytest.raises(TsrError, match=r"models/wild: training ended in weights that are no numbers \(NaN, inf\), in "):
+        fit(wild, "wild")
+    assert not paths.model("wild").exists()
+    assert not list((paths.store() / "training").glob("wild-*")), "nothing would go on from there"
+
+
+@pytest.mark.parametrize("steps", [1, 7])
+def test_a_short_training_has_a_curve_too(here: Profile, steps: int, tmp_path: Path) -> None:
+    kept = {path: path.read_bytes() for path in paths.model("M0").iterdir()}
+    examples = sft.mix(SEED, *(tables.read("prompts", path) for path in (paths.prompts("ift"), paths.eft())), here.sft)
+    try:
+        log = sft.fit(SEED, changed(here, sft={"steps": steps}), examples)
+    finally:
+        for path, held in kept.items():
+            path.write_bytes(held)
+    training.write_curve(log, {"loss": "loss"}, tmp_path / "M0.csv")
+    assert pl.read_csv(tmp_path / "M0.csv")["step"].to_list() == list(range(1, steps + 1))
+
+
 def test_pairs_that_are_too_long_are_left_out_and_counted(here: Profile, capsys: pytest.CaptureFixture[str]) -> None:
     pairs = tables.read("pairs", paths.pairs("sr-1"))
     tokenizer = models.load_tokenizer(paths.model("M0"))

@@ -8,7 +8,7 @@ import pytest
 from pipeline_file import PLAN
 from small_run import Run
 
-from stages import params, paths, tables, verify
+from stages import lockfile, params, paths, tables, verify
 from stages.errors import TsrError
 
 LEARN = PLAN["learns"]["sr-1"] | {"name": "sr-1"}
@@ -147,3 +147,19 @@ def test_a_foreign_lock_file_is_one_line(tmp_path: Path, monkeypatch: pytest.Mon
         Path("dvc.lock").write_text(text)
         with pytest.raises(TsrError, match=r"^dvc\.lock: not a lock file of DVC: .*$"):
             list(verify.planned_outputs(PLAN))
+
+
+def test_before_a_run_one_line_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reports come with git; the tables and weights do not."""
+    monkeypatch.chdir(tmp_path)
+    outs = [lockfile.Output("base", paths.model("base"), "0"), lockfile.Output("a", paths.prompts("r0"), "0")]
+    outs.append(lockfile.Output("report", paths.REPORTS / "index.html", "0"))
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports/index.html").write_text("")
+    with pytest.raises(
+        TsrError, match=r"^verify: nothing has been run here yet: none of 2 tables and models in dvc\.l"
+    ):
+        verify.check_was_run(outs)
+    paths.model("base").mkdir(parents=True)
+    verify.check_was_run(outs)
+    verify.check_was_run([])

@@ -193,6 +193,8 @@ class TransformersBackend:
                 logits = loaded.model(input_ids=last[:, None], past_key_values=cache, use_cache=True).logits[:, -1]
             wide = logits.cpu().double()  # drawn on the CPU: a GPU has no deterministic cumulated sum
             normal = wide.log_softmax(-1)
+            if normal.isnan().any():
+                raise TsrError(f"{self._folder}: the model's weights give no numbers (NaN); expected a model that does")
             allowed = wide.index_fill(-1, loaded.never, float("-inf"))
             last = pick(allowed, draws[at, step], sampling.temperature, sampling.top_p)
             drawn.tokens[at, step] = last

@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from stages import params, plan
+from stages.changes import parsed, put
 from stages.errors import TsrError
 from stages.ids import content_id
 from stages.params import Params
-from stages.yamlfile import UniqueKeys
 
 Raw = dict[str, Any]
 # Rounds where `--arms` names none: what the paper compares, and as many for what stands beside Self-Rewarding.
@@ -57,7 +55,7 @@ class Settings:
 
 def read(arms: str, judge: str, changes: list[str]) -> Settings:
     """Return params.yaml with `KEY=VALUE` changes, as `changed` does."""
-    return changed(arms, judge, dict(_parsed(change) for change in changes))
+    return changed(arms, judge, parsed(changes, "claims: --set"))
 
 
 def changed(arms: str, judge: str, changes: Raw) -> Settings:
@@ -67,8 +65,7 @@ def changed(arms: str, judge: str, changes: Raw) -> Settings:
     that a model version has one name. Raises TsrError for an unknown key or arm, naming it.
     """
     raw = params.read_raw()
-    for key, value in changes.items():
-        _put(raw, key, value)
+    put(raw, changes, "claims: --set")
     if judge:
         raw["judge"] = judge
     given = {name: arm for name, arm in raw["arms"].items() if name not in ROUNDS}
@@ -98,32 +95,6 @@ def _arms(text: str, own: dict[str, int]) -> dict[str, int]:
             raise TsrError(f"claims: --arms: {part!r}: expected a number of rounds")
         asked[name] = int(count) if count else known[name]
     return asked
-
-
-def _parsed(change: str) -> tuple[str, Any]:
-    key, equals, text = change.partition("=")
-    if not equals or not key:
-        raise TsrError(f"claims: --set {change!r}: expected KEY=VALUE, e.g. micro.dpo.learning_rate=2e-4")
-    try:
-        return key, yaml.load(text, Loader=UniqueKeys)  # noqa: S506 (a SafeLoader)
-    except yaml.YAMLError as error:
-        raise TsrError(f"claims: --set {change!r}: not a value in YAML") from error
-
-
-def _put(raw: Raw, key: str, value: Any) -> None:
-    """Change one setting. Raises TsrError for a key that is not there; a number becomes a float where one stood."""
-    *path, last = key.split(".")
-    block: Any = raw
-    for part in path:
-        if not isinstance(block, dict) or part not in block:
-            raise TsrError(f"claims: --set {key}: no such key in {params.PARAMS_FILE}")
-        block = block[part]
-    free = path == ["arms"] or path[-1:] == ["parameters"]
-    if not isinstance(block, dict) or (last not in block and not free):
-        raise TsrError(f"claims: --set {key}: no such key in {params.PARAMS_FILE}")
-    if isinstance(block.get(last), float) and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    block[last] = value
 
 
 def value_of(raw: Raw, key: str) -> Any:

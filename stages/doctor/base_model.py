@@ -86,6 +86,8 @@ def _read(folder: Path, settings: GivenBase, answer: hub.Answer | None) -> Base:
         try:
             had_template, had_pad = _had(folder)
             tokenizer = given_base.fitted(folder, settings, str(folder))
+            if not problems:
+                given_base.check_weights(folder, settings)
         except TsrError as error:
             problems.append(str(error))
     return Base(folder, weights, config, tokenizer, had_template, had_pad, tuple(problems), answer)

@@ -66,8 +66,6 @@ def servers(facts: Facts) -> Iterator[Finding]:
     key = facts.environment.get(variable, "").strip()
     for where, url, model in _asked(facts, settings.base_url):
         shown = f"{urlsplit(url).hostname}"
-        if "@" in urlsplit(url).netloc:
-            yield fails(where, "base_url holds a user or password", f"the URL without it, and the key in {variable}")
         if not key and not _is_near(url):
             told = f"{variable or 'the variable of api_key_env'} is not set, and {shown} is no local server"
             yield fails(where, told, "the key in that variable")

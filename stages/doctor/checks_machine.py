@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from stages import paths, plan
 from stages.doctor.facts import Facts, Gpu
 from stages.doctor.finding import Finding, fails, fine, gib, note
+from stages.launching import Launch
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 TRAINED = 16  # bytes a parameter in training: weights, gradients and two moments, in float32
@@ -137,7 +138,7 @@ def disk(facts: Facts) -> Iterator[Finding]:
         total = sum(need[other] for other in beside)
         if name == beside[0]:
             where = ", ".join(str(facts.places[other].path) for other in beside)
-            unknown = "" if facts.made or facts.parameters else ", weights not counted"
+            unknown = "" if facts.made or facts.parameters else ", weights not counted: their size is not known here"
             told = f"the run takes {gib(total)} at least{unknown}; {gib(place.free)} are free"
             short = total > place.free
             yield fails(where, told, "room, or fewer model versions in `arms`") if short else fine(where, told)
@@ -172,12 +173,18 @@ def launch(facts: Facts) -> Iterator[Finding]:
     if asked.problem:
         yield fails(where, f"{training.launch}: {asked.problem}", "a configuration as in stages/accelerate")
         return
-    if training.device != "cpu" and asked.processes > max(len(facts.gpus), 1):
+    if _wants_gpus(facts, asked) and asked.processes > max(len(facts.gpus), 1):
         told = f"{training.launch} starts {asked.processes} processes, and there are {len(facts.gpus)} GPUs"
         yield fails(where, told, "num_processes in that file to be the number of GPUs")
     else:
         yield fine(where, f"{training.launch}: {asked.processes} processes, {asked.kind}")
     yield from _batches(facts, asked.processes)
+
+
+def _wants_gpus(facts: Facts, asked: Launch) -> bool:
+    """Return whether each process of a training needs a GPU: with `auto` and none here, plain copies take the CPU."""
+    device = facts.block.training.device
+    return device == "cuda" or (device == "auto" and (bool(facts.gpus) or asked.divides))
 
 
 def batches(facts: Facts) -> Iterator[Finding]:

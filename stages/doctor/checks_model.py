@@ -1,6 +1,8 @@
 """Checks of the base model: where it comes from, its tokenizer and chat template, its context."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from stages import given_base, models, paths
@@ -37,24 +39,12 @@ def base_model(facts: Facts) -> Iterator[Finding]:
     elif base.answer:
         told = f"can be had from the hub: {gib(base.answer.bytes)} to download"
         yield fine(where, f"{told}; template and context can be checked when it is here")
-    if base.config:
-        yield from _architecture(where, base.config, facts.block.base)
+    if isinstance(facts.block.base, GivenBase) and facts.block.base.trust_remote_code and "auto_map" in base.config:
+        yield note(where, "code that came with the model will run here: base.trust_remote_code is true")
     if base.folder and not base.problems and base.weights:
         kind = "of its own code" if facts.block.base.trust_remote_code else "as safetensors"  # type: ignore[union-attr]
         place = base.folder if given_base.is_folder(facts.block.base_model) else "in the cache"
         yield fine(where, f"{place}: {base.weights.parameters:,} parameters, {gib(base.weights.bytes)} {kind}")
-
-
-def _architecture(where: str, config: dict[str, Any], settings: Any) -> Iterator[Finding]:
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-
-    kind = config.get("model_type")
-    own_code = isinstance(settings, GivenBase) and settings.trust_remote_code and "auto_map" in config
-    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not own_code:
-        told = f"config.json: model_type {kind!r} is no language model that the installed transformers knows"
-        yield fails(where, told, "another model, or a newer transformers")
-    if own_code:
-        yield note(where, "code that came with the model will run here: base.trust_remote_code is true")
 
 
 def template(facts: Facts) -> Iterator[Finding]:
@@ -74,12 +64,51 @@ def template(facts: Facts) -> Iterator[Finding]:
         pad, end = base.tokenizer.pad_token, base.tokenizer.eos_token
         same = ", which is its end token too" if pad == end else ""
         yield note(facts.key("base_model"), f"the tokenizer has no pad token: {pad} is used{same}")
+    yield from _left_out(facts, settings)
     if (told := _refusal(base.tokenizer, _TURNS)) is not None:
         yield fails(where, f"refuses a second question: {told}", "a template that takes one, or prepare.turns 1")
     if (told := _refusal(base.tokenizer, _SYSTEM + _TURNS[:1])) is not None:
         what = f"refuses a system message: {told}: prompts with one stop the stage prepare"
         say = fails if getattr(facts.block.prepare, "files", []) else note
         yield say(where, what, "a template that takes one, or files without them")
+
+
+def _left_out(facts: Facts, settings: GivenBase) -> Iterator[Finding]:
+    """Note roles and end tokens that a template drops, and values that it does not read."""
+    known: Any = facts.base.tokenizer
+    where = facts.key("base.chat_template")
+    asked, answered = (_text(known, [{"role": role, "content": "One?"}]) for role in ("user", "assistant"))
+    if asked is not None and asked == answered:
+        told = "drops roles: what a user and what an assistant says look alike"
+        yield note(where, told, "a template that marks who speaks")
+    whole = _text(known, _TURNS[:2])
+    after = whole.rpartition(_TURNS[1]["content"])[2] if whole is not None else known.eos_token
+    if not any(end in after for end in _ends(facts)):
+        told = f"puts no end token ({known.eos_token}) after an answer: M0 would learn answers without an end"
+        yield note(where, told, "a template that ends what the assistant says")
+    text = known.chat_template.replace(given_base.values(settings), "")
+    for name in settings.template_values:
+        if not re.search(rf"\b{re.escape(name)}\b", text):
+            yield note(facts.key(f"base.template_values.{name}"), "the chat template does not read it")
+
+
+def _text(tokenizer: Any, messages: list[dict[str, str]]) -> str | None:
+    """Return a conversation as a template writes it; None for one that it refuses."""
+    import jinja2
+
+    try:
+        return str(tokenizer.apply_chat_template(messages, tokenize=False))
+    except (jinja2.TemplateError, ValueError):
+        return None
+
+
+def _ends(facts: Facts) -> list[str]:
+    """Return the end tokens of the base model: its tokenizer's, and those that its generation_config.json adds."""
+    known: Any = facts.base.tokenizer
+    file = facts.base.folder / "generation_config.json" if facts.base.folder else None
+    said = models.read_json(file).get("eos_token_id") if file and file.is_file() else None
+    more = said if isinstance(said, list) else [said]
+    return [known.eos_token, *known.convert_ids_to_tokens([one for one in more if isinstance(one, int)])]
 
 
 def _refusal(tokenizer: Any, messages: list[dict[str, str]]) -> str | None:
@@ -127,33 +156,27 @@ def score_tokens(facts: Facts) -> Iterator[Finding]:
 
 def context(facts: Facts) -> Iterator[Finding]:
     """Do the longest prompt and its answer fit, and do they fit into a judge prompt with its reply?"""
-    tokenizer, block = facts.base.tokenizer, facts.block
-    if tokenizer is None:
+    block = facts.block
+    if facts.base.tokenizer is None:
         return
-    answer, judged = lengths(facts)
+    answer, _ = lengths(facts)
     if not answer:
         told = "is 0: prompts may have any length, and those that do not fit fail"
         yield note(facts.key("prepare.max_prompt_tokens"), told)
         return
-    base_room = facts.base.context
-    rooms = [("generate", answer, base_room, "prompt and answer")]
-    judge_room = base_room if facts.params.judge in (SELF, FIRST) else _judges_context(facts)
-    rooms.append(("judge", judged, judge_room, "rubric, prompt, response and reply"))
-    for role, need, own, what in rooms:
-        backend = getattr(block, role).backend
-        limit = block.backends["vllm"].max_model_len if backend == "vllm" else 0
+    for one in asked_rooms(facts):
+        limit, own = one.limit, one.own
         if limit and own and limit > own:
             told = f"{limit}, and the model's context is {own}"
             yield fails(facts.key("backends.vllm.max_model_len"), told, "at most that")
-        room = min(filter(None, (limit, own)), default=0)
-        where = facts.key(f"{role}.max_new_tokens")
-        if not room:
-            yield note(where, f"the {role}'s context is not known here; {what} take up to {need} tokens")
-        elif need > room:
-            keys = "prepare.max_prompt_tokens, generate.max_new_tokens or judge.max_new_tokens"
-            yield fails(where, f"{what} take up to {need} tokens; the context is {room}", f"less in {keys}")
+        where, need = facts.key(f"{one.role}.max_new_tokens"), f"{one.what} take up to {one.most} tokens"
+        if not one.room:
+            yield note(where, f"the {one.role}'s context is not known here; {need}")
+        elif one.most > one.room:
+            yield fails(where, f"{need}; the context is {one.room}", f"less in {SHORTER}")
         else:
-            yield fine(where, f"{what} take up to {need} tokens of {room}")
+            yield fine(where, f"{need} of {one.room}")
+    base_room = facts.base.context
     longest = answer if not facts.made else 0
     if 0 < block.dpo.max_tokens < longest:
         told = f"{block.dpo.max_tokens}: longer pairs, of up to {longest} tokens, are left out and counted"
@@ -163,25 +186,73 @@ def context(facts: Facts) -> Iterator[Finding]:
             yield note(facts.key(f"{stage}.max_tokens"), f"{limit}: longer than the model's context of {base_room}")
 
 
+SHORTER = "prepare.max_prompt_tokens, generate.max_new_tokens or judge.max_new_tokens"
+
+
+@dataclass(frozen=True)
+class Room:
+    """Tokens that a row of `generate` or `judge` takes, at least and at most, and the positions that it has.
+
+    `limit` is that of the engine, `own` that of the model; 0 where there is none, or it is not known.
+    """
+
+    role: str
+    what: str
+    least: int
+    most: int
+    limit: int
+    own: int
+
+    @property
+    def room(self) -> int:
+        """Return the positions; 0 where they are not known."""
+        return min(filter(None, (self.limit, self.own)), default=0)
+
+
+def asked_rooms(facts: Facts) -> list[Room]:
+    """Return what answers and judgments take, and have."""
+    block = facts.block
+    (answer, judged), (least_answer, least_judged) = lengths(facts), least_lengths(facts)
+    judge_room = facts.base.context if facts.params.judge in (SELF, FIRST) else _judges_context(facts)
+    found = []
+    for role, what, least, most, own in (
+        ("generate", "prompt and answer", least_answer, answer, facts.base.context),
+        ("judge", "rubric, prompt, response and reply", least_judged, judged, judge_room),
+    ):
+        limit = block.backends["vllm"].max_model_len if getattr(block, role).backend == "vllm" else 0
+        found.append(Room(role, what, least, most, limit, own))
+    return found
+
+
+def least_lengths(facts: Facts) -> tuple[int, int]:
+    """Return the tokens of an empty prompt with its answer, and of a judge prompt on nothing with its reply."""
+    block, tokenizer = facts.block, facts.base.tokenizer
+    empty = [{"role": "user", "content": ""}]
+    asking, reply = _judging(facts)
+    return _tokens(tokenizer, empty) + block.generate.max_new_tokens, _tokens(tokenizer, asking(empty, "")) + reply
+
+
+def _judging(facts: Facts) -> tuple[Callable[[Any, str], Any], int]:
+    """Return how a judge is asked, and the tokens of its reply."""
+    ask, judge = load_ask(facts.block.judge.rubric), facts.block.judge
+    return (ask.one_token_prompt, 1) if judge.way == "one_token" else (ask.judge_prompt, judge.max_new_tokens)
+
+
 def lengths(facts: Facts) -> tuple[int, int]:
     """Return the tokens that an answer with its prompt, and a judge prompt with its reply, take at most.
 
     0 where prompts have no limit. A text's tokens in a judge prompt are taken to be as many as alone.
     """
     block, tokenizer = facts.block, facts.base.tokenizer
-    ask, new = load_ask(block.judge.rubric), block.generate.max_new_tokens
-    asking = ask.one_token_prompt if block.judge.way == "one_token" else ask.judge_prompt
-    reply = 1 if block.judge.way == "one_token" else block.judge.max_new_tokens
+    new = block.generate.max_new_tokens
+    asking, reply = _judging(facts)
     if block.prepare.source == "micro_world":
         from stages.sources.micro_world import OPERATIONS, WORD_LENGTH
 
         said = [{"role": "user", "content": f"{next(iter(OPERATIONS))} {'a' * WORD_LENGTH}"}]
         return _tokens(tokenizer, said) + new, _tokens(tokenizer, asking(said, "a" * new)) + reply
     limit = block.prepare.max_prompt_tokens
-    if not limit:
-        return 0, 0
-    empty = [{"role": "user", "content": ""}]
-    return limit + new, _tokens(tokenizer, asking(empty, "")) + limit + new + reply
+    return (limit + new, least_lengths(facts)[1] + limit + new) if limit else (0, 0)
 
 
 def _tokens(tokenizer: Any, messages: list[dict[str, str]]) -> int:

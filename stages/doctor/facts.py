@@ -14,9 +14,10 @@ from shutil import disk_usage
 from tempfile import gettempdir
 from typing import Any
 
-from stages import paths
+from stages import given_base, paths
 from stages.doctor.base_model import Base, look_at
 from stages.errors import TsrError
+from stages.launching import Launch, asked
 from stages.params import MADE, Params, Profile
 from stages.rowstore import is_locked
 
@@ -53,20 +54,6 @@ class Dvc:
     cache: Path = Path(".dvc/cache")
     links: bool = False  # outputs are links into the cache, and take no room of their own
     busy: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Launch:
-    """What a configuration of accelerate asks for, or why it cannot be read."""
-
-    kind: str
-    processes: int
-    problem: str = ""
-
-    @property
-    def divides(self) -> bool:
-        """Return whether weights, gradients and optimizer lie in parts over the processes."""
-        return self.kind in {"FSDP", "DEEPSPEED"}
 
 
 class Facts:
@@ -197,15 +184,7 @@ class Facts:
         """Return what `training.launch` asks for; None for one process."""
         if not self.block.training.launch:
             return None
-        if not Path(self.block.training.launch).is_file():
-            return Launch("", 1, "no such file")
-        from accelerate.commands.config.config_args import load_config_from_file
-
-        try:
-            said = load_config_from_file(self.block.training.launch)
-            return Launch(str(getattr(said.distributed_type, "value", "")), int(said.num_processes))
-        except Exception as error:  # whatever a YAML reader and accelerate's own checks raise
-            return Launch("", 1, f"cannot be read by accelerate: {' '.join(str(error).split())[:200]}")
+        return asked(self.block.training.launch)
 
     @cached_property
     def base(self) -> Base:
@@ -215,7 +194,19 @@ class Facts:
     @property
     def parameters(self) -> int:
         """Return the base model's parameters; 0 where they are not known, or too few to matter."""
-        return self.base.weights.parameters if self.base.weights else 0
+        return self.base.weights.parameters if self.base.weights else self.published
+
+    @cached_property
+    def published(self) -> int:
+        """Return the parameters of a model of the hub that a forecast knows; 0 for another one."""
+        from stages.forecast.shape import of_hub
+
+        if self.made or given_base.is_folder(self.block.base_model):
+            return 0
+        try:
+            return of_hub(self.block.base_model).parameters
+        except TsrError:
+            return 0
 
 
 def _place(path: Path) -> Place:

@@ -1,9 +1,9 @@
 """All checks, and how their findings are shown."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from stages import params
+from stages import changes
 from stages.doctor import checks_around, checks_checkout, checks_machine, checks_model
 from stages.doctor.facts import Facts
 from stages.doctor.finding import LEVELS, Finding, fails, fine
@@ -38,11 +38,11 @@ CHECKS: tuple[Check, ...] = (
 FORMATS = ("text", "json")
 
 
-def run(profile: str = "", form: str = "text") -> int:
+def run(profile: str = "", form: str = "text", change: Sequence[str] = ()) -> int:
     """Check, print a line for each finding, problems first; return the exit code: 2 if anything would fail, else 0."""
     if form not in FORMATS:
         raise TsrError(f"doctor: --format {form!r}: expected {' or '.join(FORMATS)}")
-    found = sorted(dict.fromkeys(findings(profile)), key=lambda one: LEVELS.index(one.level))
+    found = sorted(dict.fromkeys(findings(profile, change)), key=lambda one: LEVELS.index(one.level))
     for one in found:
         print(one.line() if form == "text" else json.dumps(one.row(), ensure_ascii=False))
     counts = {level: sum(one.level == level for one in found) for level in LEVELS}
@@ -52,10 +52,10 @@ def run(profile: str = "", form: str = "text") -> int:
     return 2 if counts["would fail"] else 0
 
 
-def findings(profile: str = "") -> Iterator[Finding]:
-    """Yield what all checks say of a profile, the one in force if none is named."""
+def findings(profile: str = "", change: Sequence[str] = ()) -> Iterator[Finding]:
+    """Yield what all checks say of a profile, the one in force if none is named, with `KEY=VALUE` changes."""
     try:
-        loaded = params.load(profile=profile)
+        loaded = changes.load(list(change), "doctor: --set", profile)
     except TsrError as error:
         where, _, told = str(error).partition(": ")
         yield fails(where, told, "that to be mended first: without settings, nothing else can be checked")

@@ -15,7 +15,10 @@ BENCHMARKS = Path("reports/benchmarks.json")
 
 @dataclass(frozen=True)
 class How:
-    """What the user gave: a profile, a GPU, a config.json, a file of timings, assumptions, rates."""
+    """What the user gave: a profile, a GPU, a config.json, a file of timings, assumptions, rates.
+
+    `changed`: settings too, for this forecast alone; what was made with those of params.yaml is then not done.
+    """
 
     profile: str = ""
     gpu: str = ""
@@ -23,6 +26,7 @@ class How:
     timings: Path | None = None
     assume: tuple[str, ...] = ()
     rates: tuple[str, ...] = ()
+    changed: bool = False
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,7 @@ class Forecast:
     """All that is told. `seconds` are of whole tasks, None where they cannot be known."""
 
     profile: str
+    changed: bool
     shape: shape.Shape
     gpu: memory.Gpu | None
     chosen: bool  # the GPU was named, not assumed
@@ -58,12 +63,15 @@ def forecast(params: Params, how: How) -> Forecast:
     judges = _judges(planned)
     gpu = _gpu(how.gpu, of_model, profile, launch, assumed, judges)
     measured = lengths.of(profile, recorded, assumed)
-    tasks = _marked(params.seed, profile, work.tasks(profile, planned.as_dict(), measured, assumed), in_force=in_force)
+    tasks = work.tasks(profile, planned.as_dict(), measured, assumed)
+    if in_force and not how.changed:
+        tasks = _marked(params.seed, profile, tasks)
     machine = speed.Machine(of_model, profile, gpu, launch.processes, assumed, measured, judges)
     finished = [task for task in tasks if task.done]
     rates = _rates(how.timings, finished, rates_given, cpu=gpu is None)
     return Forecast(
         profile=name,
+        changed=how.changed,
         shape=of_model,
         gpu=gpu,
         chosen=bool(how.gpu),
@@ -72,7 +80,7 @@ def forecast(params: Params, how: How) -> Forecast:
         tasks=tasks,
         seconds=[machine.seconds(task, rates) for task in tasks],
         peaks=memory.peaks(of_model, profile, launch, gpu, assumed, judges),
-        rooms=disk.rooms(profile, of_model, tasks, assumed, of_this=bool(recorded)),
+        rooms=disk.rooms(profile, of_model, tasks, assumed, of_this=bool(recorded) and not how.changed),
         lengths=measured,
         assumed=assumed,
     )
@@ -104,10 +112,8 @@ def _shape(profile: Profile, config: Path | None, name: str, recorded: dict[str,
     return shape.of_file(folder) if folder.is_dir() else shape.of_hub(profile.base_model)
 
 
-def _marked(seed: int, profile: Profile, tasks: list[work.Task], *, in_force: bool) -> list[work.Task]:
-    """Return the tasks with what is there already; only the profile in force has anything."""
-    if not in_force:
-        return tasks
+def _marked(seed: int, profile: Profile, tasks: list[work.Task]) -> list[work.Task]:
+    """Return the tasks of the profile in force with what is there already."""
     there = done.of_dvc()
 
     def marked(task: work.Task) -> work.Task:

@@ -132,6 +132,8 @@ class Machine:
         """Return the seconds of a whole task, or None where they cannot be known."""
         start = rates.start.get(task.kind)
         if task.kind not in MODEL_KINDS or not task.tokens:
+            if start is None and task.kind in MODEL_KINDS:
+                return rates.around  # a stage without a row loads no model
             return None if start is None else start + rates.around
         if task.kind in rates.tokens:
             before = self.assumed["start_seconds"] if start is None and self.gpu else start or 0.0

@@ -8,7 +8,7 @@ from typing import Any
 
 from stages.forecast.assumed import DEFAULTS
 from stages.forecast.forecast import Forecast, fits
-from stages.forecast.memory import GIB
+from stages.forecast.memory import GIB, known_gpus
 from stages.forecast.work import KINDS, Task
 
 WIDTH = 110  # where the output is no screen
@@ -21,6 +21,7 @@ def as_dict(found: Forecast) -> dict[str, Any]:
     """Return all figures: seconds, bytes and tokens as numbers, null where one cannot be known."""
     return {
         "profile": found.profile,
+        "changed": found.changed,
         "model": vars(found.shape) | {"parameters": found.shape.parameters},
         "gpu": vars(found.gpu) | {"named": found.chosen} if found.gpu else None,
         "gpus_held": _held(found),
@@ -95,12 +96,14 @@ def _head(found: Forecast) -> str:
     one = found.shape
     lines = [f"profile {found.profile}: {one.name}, {count(one.parameters)} parameters ({one.source})"]
     if found.gpu:
-        chosen = "" if found.chosen else ", assumed: the smallest known one that every stage fits (--gpu)"
-        if not found.chosen and not all(fits(peak, found.gpu) for peak in found.peaks):
-            chosen = ", the largest known one: no known one fits every stage"
         gpu = found.gpu
         figures = f"{gpu.gib:g} GiB, {gpu.tflops:g} TFLOPS, {gpu.gb_s:g} GB/s"
-        lines.append(f"GPU: {_held(found)} x {gpu.name} ({figures}; {gpu.source}){chosen}")
+        lines.append(f"GPU: {_held(found)} x {gpu.name} ({figures}; {gpu.source})")
+        if not found.chosen:
+            fit = all(fits(peak, gpu) for peak in found.peaks)
+            why = "the smallest known one that every stage fits" if fit else "the largest known one: none fits all"
+            lines.append(f"     assumed, for no GPU was named: {why}")
+            lines.append(f"     name yours by --gpu: {', '.join(known_gpus())}")
     rates = found.rates.source or ("the GPU's published figures" if found.gpu else "none known (--timings, --rate)")
     return "\n".join([*lines, f"rates: {rates}", ""])
 
@@ -206,10 +209,13 @@ def _notes(found: Forecast) -> str:
     if found.gpu:
         held = totals["gpu_hours_held"]
         held = f"{held['planned']:.3g} GPU-hours, {held['left']:.3g} left"
-        lines.append(f"with {_held(found)} x {found.gpu.name} held throughout: {held}")
+        taken = "" if found.chosen else " (assumed: --gpu)"
+        lines.append(f"with {_held(found)} x {found.gpu.name}{taken} held throughout: {held}")
     if totals["unknown"]:
         silent = sorted({t.kind for t, s in zip(found.tasks, found.seconds, strict=True) if s is None}, key=KINDS.index)
         lines.append(f"not known, and not in the sums: the time of {', '.join(silent)}")
+    if found.changed:
+        lines.append("settings are changed (-S): nothing counts as done, and nothing as here")
     lines.append("DVC keeps a second copy of models and tables in its cache, unless cache.type links them")
     return "\n".join(lines)
 

@@ -12,6 +12,7 @@ from typing import Any
 import duckdb
 
 from stages.errors import TsrError
+from stages.hub import out_of_reach
 from stages.sqlrun import complaint
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -75,6 +76,8 @@ def _from_hub(name: str, commit: str) -> Any:
     import datasets
 
     try:
+        if not _whole(name, commit) and (lost := out_of_reach()):
+            raise LookupError(lost)
         builder = _kept(name, commit) or datasets.load_dataset_builder(name, revision=commit)
         if builder.hash != commit:
             raise LookupError(f"it is out of reach, and the cache holds {builder.hash} in place of this commit")
@@ -107,14 +110,18 @@ def in_cache(name: str, commit: str) -> Path | None:
     A part of a data set, loaded by the name of some of its files, lies in a folder that is not called as its
     configuration is.
     """
+    whole = _whole(name, commit)
+    return whole[0] if len(whole) == 1 else None
+
+
+def _whole(name: str, commit: str) -> list[Path]:
     from datasets import config
     from datasets.naming import camelcase_to_snakecase
 
     owner, _, own = name.partition("/")
     kept = Path(config.HF_DATASETS_CACHE).expanduser() / f"{owner}___{camelcase_to_snakecase(own)}"
     told = {info.parent: json.loads(info.read_text()) for info in kept.glob(f"*/*/{commit}/dataset_info.json")}
-    whole = [folder for folder, said in told.items() if said.get("config_name") == folder.parts[-3]]
-    return whole[0] if len(whole) == 1 else None
+    return [folder for folder, said in told.items() if said.get("config_name") == folder.parts[-3]]
 
 
 def _files(path: Path) -> list[Path]:

@@ -35,7 +35,7 @@ def run(
     rubric, `pairwise`, or the run's where its judge can only score. Raises TsrError before any work for what is absent.
     """
     players = _players(models, split)
-    judge = judge or ("M0" if params.judge == "self" else params.judge)
+    judge = _judge(judge, params)
     asked = _rubric(rubric, params.block.judge.rubric)
     settings = params.block.judge.model_copy(update={"rubric": asked})
     hall = Hall(params.seed, settings, judge, players, split, samples, params.block.score.least_mass)
@@ -61,6 +61,15 @@ def _players(models: list[str], split: str) -> list[str]:
     if len(players) < 2:
         raise TsrError(f"tournament: {len(players)} model versions have responses to {split}; expected two or more")
     return players
+
+
+def _judge(named: str, params: Params) -> str:
+    """Return who judges. Raises TsrError for one who has no folder, naming where he was named."""
+    judge = named or ("M0" if params.judge == "self" else params.judge)
+    if not paths.model(judge).is_dir():
+        where = f"--judge {judge}" if named else f"params.yaml: judge: {judge}"
+        raise TsrError(f"tournament: {where}: no folder {paths.model(judge)}; expected a model there, e.g. --judge M0")
+    return judge
 
 
 def _rubric(named: str, of_run: str) -> str:
