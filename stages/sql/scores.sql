@@ -1,5 +1,5 @@
 -- Votes to scores: the mean of the votes that were parsed, null where none was.
--- Grain: one row per generation. Reads `generations` and `votes` (generation_id, vote_id, value).
+-- Grain: one row per generation, in their order. Reads `generations` and `votes` (generation_id, vote_id, value).
 with counted as (
     select
         generation_id,
@@ -27,3 +27,5 @@ select
     end                        as parse_status
 from generations as g
 left join counted as c using (generation_id)
+-- Rows in no order would be sorted, and looked through for double keys, where they are written: thrice as dear.
+order by generation_id
