@@ -330,6 +330,9 @@ def sql(
     form: Format = None,
     out: Out = None,
     replace: Replace = False,
+    read: Annotated[
+        list[Path] | None, typer.Option("--read", metavar="FOLDER", help="A folder whose files queries may read too.")
+    ] = None,
 ) -> None:
     """Query the tables in SQL, read-only.
 
@@ -339,7 +342,7 @@ def sql(
 
     if query and file:
         raise TsrError("sql: expected a query or --file, not both")
-    with views.open_views() as db:
+    with views.open_views(read or []) as db:
         if not query and not file and sys.stdin.isatty():
             shell.shell(db)
             return
