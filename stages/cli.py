@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stages.errors import TsrError, without_secrets
+from stages.errors import TsrError, printable, without_secrets
 
 if TYPE_CHECKING:
     from stages.params import Params
@@ -665,11 +665,11 @@ def main() -> None:
         finally:
             sys.stdout.flush()
     except TsrError as error:
-        print(f"tsr: {without_secrets(str(error))}", file=sys.stderr)
+        print(f"tsr: {printable(without_secrets(str(error)))}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
         if error.filename is not None:  # of a file or folder that may not be read or written, or a name too long
-            print(f"tsr: {str(error.filename)[:200]}: {error.strerror}", file=sys.stderr)
+            print(f"tsr: {printable(str(error.filename))[:200]}: {error.strerror}", file=sys.stderr)
             sys.exit(2)
         print(f"tsr: output: {error.strerror}", file=sys.stderr)
         os._exit(2)  # the output is full, and what is left of it cannot go anywhere
