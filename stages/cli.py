@@ -74,10 +74,11 @@ def _params() -> "Params":
 
     So a stale plan stops the first stage that runs, not the last.
     """
-    from stages import params, plan
+    from stages import models, params, plan
 
     loaded = params.load()
     plan.check_agrees(loaded)
+    models.let_own_code_run(allowed=getattr(loaded.block.base, "trust_remote_code", False))
     return loaded
 
 

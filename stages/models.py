@@ -1,7 +1,7 @@
 """Model versions on disk: load, save, hash. A model version is a folder in Hugging Face form.
 
-Only safetensors weights are read and written; no pickle, no remote code. A model that runs elsewhere (a judge
-behind an API) is a folder too: its `endpoint.json` says what it is called there.
+Only safetensors weights are read and written: no pickle, and no code of a model's own unless params.yaml lets it run.
+A model that runs elsewhere (a judge behind an API) is a folder too: its `endpoint.json` says what it is called there.
 """
 
 import json
@@ -23,6 +23,8 @@ _HASHED = (
 
 
 ENDPOINT = "endpoint.json"
+# Whether code that comes with a model may run. Left open, transformers would ask whoever sits at the terminal.
+_own_code = {"runs": False}
 MADE_BY = "made_by.json"
 
 
@@ -90,13 +92,23 @@ def write_json(said: dict[str, Any], path: Path) -> None:
     path.write_text(json.dumps(said, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
+def let_own_code_run(*, allowed: bool) -> None:
+    """Set whether code that comes with a model runs in this process: `base.trust_remote_code` says so."""
+    _own_code["runs"] = allowed
+
+
+def own_code_runs() -> bool:
+    """Return whether code that comes with a model runs in this process."""
+    return _own_code["runs"]
+
+
 def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     """Return the tokenizer of a model version; it must have a chat template."""
     from transformers import AutoTokenizer
 
     _check_folder(folder)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=own_code_runs())
     except (OSError, ValueError) as error:
         raise TsrError(f"{folder}: the tokenizer cannot be read: {_line(error)}") from error
     if not tokenizer.chat_template:
@@ -116,7 +128,12 @@ def load_model(folder: Path, dtype: str = "float32", device: str = "cpu", **opti
     _check_folder(folder)
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=getattr(torch, dtype), use_safetensors=True, local_files_only=True, **options
+            folder,
+            dtype=getattr(torch, dtype),
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=own_code_runs(),
+            **options,
         )
     except (OSError, ValueError, SafetensorError) as error:
         raise TsrError(f"{folder}: the model cannot be read: {_line(error)}") from error

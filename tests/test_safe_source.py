@@ -50,6 +50,12 @@ ALLOWED = {
     ("stages/yamlfile.py", "yaml.load"): "its loader is a SafeLoader that refuses keys given twice",
     ("stages/claims/settings.py", "yaml.load"): "the same loader",
     ("stages/benchmark/tasks.py", "yaml.load"): "a SafeLoader, for lm-eval's own task files",
+    (
+        "stages/models.py",
+        "trust_remote_code",
+    ): "as base.trust_remote_code says, which is false unless the user changes it",
+    ("stages/given_base.py", "trust_remote_code"): "the same",
+    ("stages/backends/_chat.py", "trust_remote_code"): "the same",
     ("stages/benchmark/run.py", "trust_remote_code"): "False, said aloud to lm-eval",
     ("stages/benchmark/candidate.py", "exec"): "HumanEval's programs: in the sandbox, with --allow-code alone",
     ("stages/benchmark/candidate.py", "compile"): "the same",
