@@ -68,6 +68,13 @@ class Sides:
         files = (paths.data() / "generations").glob(f"*/{paths.checked(self.split)}.parquet")
         return sorted(file.parent.name for file in files if file.parent.name != paths.WORLD)
 
+    def files(self) -> list[Path]:
+        """Return all files that the candidates are read from."""
+        models = {model for role in ROLES for model in self.models(role)}
+        judges = {self.judge, self.second or self.judge}
+        found = {paths.generations(model, self.split) for model in models}
+        return sorted(found | {paths.scores(judge, model, self.split) for judge in judges for model in models})
+
     def left_out(self) -> list[str]:
         """Return who answered the split and has no part because no score came, where `*` asks for all."""
         asked = [role for role in ROLES if getattr(self, role) == ALL]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from stages.errors import TsrError, keep_secrets_from_logs, without_secrets
+from stages.errors import TsrError, keep_secrets_from_logs, printable, without_secrets
 
 if TYPE_CHECKING:
     from stages.params import Params
@@ -79,10 +79,11 @@ def _params() -> "Params":
 
     So a stale plan stops the first stage that runs, not the last.
     """
-    from stages import params, plan
+    from stages import models, params, plan
 
     loaded = params.load()
     plan.check_agrees(loaded)
+    models.let_own_code_run(allowed=getattr(loaded.block.base, "trust_remote_code", False))
     return loaded
 
 
@@ -341,6 +342,9 @@ def sql(
     form: Format = None,
     out: Out = None,
     replace: Replace = False,
+    read: Annotated[
+        list[Path] | None, typer.Option("--read", metavar="FOLDER", help="A folder whose files queries may read too.")
+    ] = None,
 ) -> None:
     """Query the tables in SQL, read-only.
 
@@ -350,7 +354,7 @@ def sql(
 
     if query and file:
         raise TsrError("sql: expected a query or --file, not both")
-    with views.open_views() as db:
+    with views.open_views(read or []) as db:
         if not query and not file and sys.stdin.isatty():
             shell.shell(db)
             return
@@ -695,11 +699,11 @@ def main() -> None:
         finally:
             sys.stdout.flush()
     except TsrError as error:
-        print(f"tsr: {without_secrets(str(error))}", file=sys.stderr)
+        print(f"tsr: {printable(without_secrets(str(error)))}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
         if error.filename is not None:  # of a file or folder that may not be read or written, or a name too long
-            print(f"tsr: {without_secrets(str(error.filename))[:200]}: {error.strerror}", file=sys.stderr)
+            print(f"tsr: {printable(without_secrets(str(error.filename)))[:200]}: {error.strerror}", file=sys.stderr)
             sys.exit(2)
         if error.errno is None:  # no system call's: a library's own, such as a connection's
             _tell_fault()

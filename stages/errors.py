@@ -8,6 +8,8 @@ from typing import Any
 _USER = re.compile(r"(?<=://)[^/\s]*@")  # as in https://user:password@host
 _SIGNED = re.compile(r"(?i)([?&](?:[a-z_-]*(?:token|key|signature|credential)|sig)=)[^&\s'\"]+")
 _SECRET = re.compile(r"(?i)(?:^|_)(?:key|token|secret|password|passwd|pass)s?$")  # how variables that hold one end
+# What moves a terminal's cursor, colours it or turns the direction of its text: controls, and Unicode's own marks.
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 _SHORTEST = 6  # letters; a shorter value is no secret, and would be cut out of words
 
 USER_IN_URL = re.compile(r"[^/\s]*//[^/\s]*@|[^/\s]+:[^/\s]*@")  # a user before a server's name in a URL, whole or not
@@ -62,3 +64,16 @@ def secret_in_url(url: str) -> str:
     if "@" in url or USER_IN_URL.match(url):
         return "holds a user or password"
     return "holds more than a path, which may be a key" if set("?#") & set(url) else ""
+
+
+def printable(text: str, keep: str = "") -> str:
+    r"""Return a text that no terminal takes for orders: controls are written as JSON writes them, those in `keep` stay.
+
+    What models and other people wrote may hold them.
+
+    >>> print(printable("one\x1b[31m two\n\N{RIGHT-TO-LEFT OVERRIDE}"))
+    one\u001b[31m two\u000a\u202e
+    >>> printable("one\ttwo\n", keep="\t\n")
+    'one\ttwo\n'
+    """
+    return _CONTROLS.sub(lambda found: found[0] if found[0] in keep else f"\\u{ord(found[0]):04x}", text)

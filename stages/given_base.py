@@ -129,7 +129,7 @@ def _tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=models.own_code_runs())
     except Exception as error:  # whatever a broken file makes transformers, tokenizers and their checks raise
         told = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise TsrError(f"{folder}: the tokenizer cannot be read: {told}") from error

@@ -1,7 +1,7 @@
 """Model versions on disk: load, save, hash. A model version is a folder in Hugging Face form.
 
-Only safetensors weights are read and written; no pickle, no remote code. A model that runs elsewhere (a judge
-behind an API) is a folder too: its `endpoint.json` says what it is called there.
+Only safetensors weights are read and written: no pickle, and no code of a model's own unless params.yaml lets it run.
+A model that runs elsewhere (a judge behind an API) is a folder too: its `endpoint.json` says what it is called there.
 """
 
 import json
@@ -26,6 +26,8 @@ _HASHED = (
 
 
 ENDPOINT = "endpoint.json"
+# Whether code that comes with a model may run. Left open, transformers would ask whoever sits at the terminal.
+_own_code = {"runs": False}
 MADE_BY = "made_by.json"
 
 
@@ -95,13 +97,23 @@ def write_json(said: dict[str, Any], path: Path) -> None:
     path.write_text(json.dumps(said, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
+def let_own_code_run(*, allowed: bool) -> None:
+    """Set whether code that comes with a model runs in this process: `base.trust_remote_code` says so."""
+    _own_code["runs"] = allowed
+
+
+def own_code_runs() -> bool:
+    """Return whether code that comes with a model runs in this process."""
+    return _own_code["runs"]
+
+
 def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     """Return the tokenizer of a model version; it must have a chat template."""
     from transformers import AutoTokenizer
 
     _check_folder(folder)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=own_code_runs())
     except (OSError, ValueError) as error:
         raise TsrError(f"{folder}: the tokenizer cannot be read: {_line(error)}") from error
     if not tokenizer.chat_template:
@@ -151,6 +163,7 @@ def _loaded(folder: Path, **options: Any) -> "PreTrainedModel":
             folder,
             use_safetensors=True,
             local_files_only=True,
+            trust_remote_code=own_code_runs(),
             ignore_mismatched_sizes=True,  # else an error of many lines
             output_loading_info=True,
             **options,

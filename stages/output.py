@@ -1,9 +1,11 @@
 """A result as a table on the screen, or as CSV, JSON or Parquet."""
 
+import io
 import json
 import math
 import shutil
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import duckdb
 import polars as pl
 
 from stages import paths
-from stages.errors import TsrError
+from stages.errors import TsrError, printable
 from stages.files import replacing
 
 FORMATS = ("table", "csv", "json", "parquet")
@@ -61,11 +63,13 @@ def _show(rows: pl.DataFrame, form: str) -> None:
     if form == "parquet":
         raise TsrError("--format parquet: expected --out FILE, for bytes are not for the screen")
     if form != "table":
-        sys.stdout.write(_text(rows, form))
+        text = _text(rows, form)
+        sys.stdout.write(printable(text, keep="\n\t") if sys.stdout.isatty() else text)  # a file gets it as it is
         return
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDTH
-    with duckdb.connect() as db:
+    with duckdb.connect() as db, redirect_stdout(io.StringIO()) as drawn:
         db.from_arrow(rows.to_arrow()).show(max_rows=ROWS, max_width=width)
+    sys.stdout.write(printable(drawn.getvalue(), keep="\n"))
 
 
 def _write(rows: pl.DataFrame, form: str, out: Path) -> None:

@@ -55,6 +55,7 @@ def run(settings: Pair, name: str, strategy: str, sides: Sides) -> None:
     if others := sides.left_out():
         print(f"pair {name}: left out, for {sides.judge} did not score them: {', '.join(others)}", file=sys.stderr)
     with scratch(paths.pairs(name)) as folder, out_of_core(paths.pairs(name)) as db:
+        shut_in(db, [asked, *sides.files()])
         parquet(db, [asked]).create_view("prompts")
         for role in ROLES:  # one at a time, which takes a third of the memory
             view_candidates(db, sides, [role])
@@ -87,6 +88,7 @@ def make_pairs(
     unknown prompts, and for a choice that is none: see `sql/wrong_choice.sql`.
     """
     with connect() as db:
+        shut_in(db, [])
         db.register("prompts", prompts.select("prompt_id", "messages").to_arrow())
         db.register("candidates", candidates.to_arrow())
         keep_query(db, "sides", SIDES, {})
@@ -95,6 +97,14 @@ def make_pairs(
         _place(db, [Slice()])
         keep_query(db, "texts", TEXTS, {})
         return _split(_verdicts(db, values, Slice()))
+
+
+def shut_in(db: duckdb.DuckDBPyConnection, files: list[Path]) -> None:
+    """Let a connection read these files and nothing else, for good: a strategy may be somebody else's."""
+    db.execute("set variable allowed = $files", {"files": [str(path) for path in files]})
+    db.execute("set allowed_paths = getvariable('allowed')")
+    db.execute("set enable_external_access = false")
+    db.execute("set python_enable_replacements = false")
 
 
 def choose(db: duckdb.DuckDBPyConnection, settings: Pair, name: str, strategy: str) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from stages.backends import backends, load_module
 from stages.block import Block, Count, NotNegative, Positive, Share, Whole
 from stages.eft import Eft
 from stages.errors import USER_IN_URL, TsrError, secret_in_url
-from stages.paths import checked
+from stages.paths import LONGEST, checked
 from stages.sources import chat_data, micro_prompts
 from stages.strategies import found
 from stages.yamlfile import read_yaml
@@ -44,6 +44,9 @@ class OwnArm(Block):
     @field_validator("strategy")
     @classmethod
     def _strategy_exists(cls, strategy: str) -> str:
+        if strategy.endswith(".sql") and not _stays_here(strategy):
+            told = "expected a file in this project, of letters, digits, dots, dashes and underscores between slashes"
+            raise ValueError(f"{strategy!r}: {told}")
         try:
             found(strategy)
         except TsrError as error:
@@ -55,6 +58,28 @@ class OwnArm(Block):
         if self.policy == "future" and not self.future:
             raise ValueError("policy: future needs future: true, which trains it")
         return self
+
+    @field_validator("second_judge")
+    @classmethod
+    def _second_is_a_name(cls, judge: str) -> str:
+        return _name(judge)
+
+
+_FILE = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9._-]*/)*[A-Za-z0-9_][A-Za-z0-9._-]*")
+
+
+def _stays_here(file: str) -> bool:
+    """Return whether a file's name can stand in a command of dvc.yaml, and leads nowhere outside the current folder."""
+    short = all(len(part) <= LONGEST for part in file.split("/")) and len(file) <= 10 * LONGEST
+    return short and bool(_FILE.fullmatch(file)) and Path(file).resolve().is_relative_to(Path.cwd())
+
+
+def _name(text: str) -> str:
+    """Return a name that can be a folder's and stand in a command of dvc.yaml. Raises ValueError for another."""
+    try:
+        return checked(text)
+    except TsrError as error:
+        raise ValueError(str(error)) from error
 
 
 # Prefixes of the paper's model versions where they are not the arm's name, and names of what is no model version.
@@ -78,8 +103,9 @@ class Arms(Block):
 
     @model_validator(mode="after")
     def _names_are_free(self) -> "Arms":
+        taken = {name.casefold(): name for name in (*_TAKEN, *Arms.model_fields)}  # some disks know no case
         for name in self.own:
-            if checked(name) in _TAKEN:
+            if taken.setdefault(_name(name).casefold(), name) != name or name in _TAKEN:
                 raise ValueError(f"{name!r} is taken; give the arm another name")
         return self
 
@@ -361,13 +387,17 @@ class Params(Block):
     arms: Arms
     profiles: dict[str, Profile]
 
-    @field_validator("judge", "teacher")
+    @field_validator("judge", "teacher", "profile")
     @classmethod
     def _is_a_name(cls, judge: str) -> str:
-        try:
-            return checked(judge)
-        except TsrError as error:
-            raise ValueError(str(error)) from error
+        return _name(judge)
+
+    @field_validator("profiles")
+    @classmethod
+    def _have_names(cls, profiles: dict[str, Profile]) -> dict[str, Profile]:
+        for name in profiles:
+            _name(name)
+        return profiles
 
     @property
     def block(self) -> Profile:

@@ -6,6 +6,7 @@ import duckdb
 import polars as pl
 
 from stages import output, paths
+from stages.errors import printable
 from stages.views import ask
 
 _HELP = "End a query with a semicolon. `show tables;` lists the views, `describe pairs;` the columns. Ctrl-D ends."
@@ -43,4 +44,4 @@ def _answer(db: duckdb.DuckDBPyConnection, text: str) -> None:
     except KeyboardInterrupt:
         print("tsr: interrupted", file=sys.stderr)
     except (Exception, pl.exceptions.PanicException) as error:  # no query may end the prompt
-        print(f"tsr: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
+        print(f"tsr: {printable(' '.join(str(error).split())) or type(error).__name__}", file=sys.stderr)

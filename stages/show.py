@@ -13,7 +13,7 @@ from rich.text import Text
 
 from stages import params, paths
 from stages.asking import rubric_hash, rubrics
-from stages.errors import TsrError
+from stages.errors import TsrError, printable
 from stages.output import as_json
 from stages.parsing import Reading, read_votes
 from stages.reporting.side_by_side import Parts, differences
@@ -38,7 +38,16 @@ def show(pair_id: str, form: str = "text") -> None:
     if form == "json":
         print(as_json({"pair": pair, "sides": sides.to_dicts(), "votes": told}))
     else:
-        Console().print(story(pair, sides.to_dicts(), told))
+        Console().print(story(*map(_printable, (pair, sides.to_dicts(), told))))
+
+
+def _printable(value: Any) -> Any:
+    """Return rows with all texts as a terminal may have them; paragraphs stay."""
+    if isinstance(value, str):
+        return printable(value, keep="\n\t")
+    if isinstance(value, dict):
+        return {name: _printable(one) for name, one in value.items()}
+    return [_printable(one) for one in value] if isinstance(value, list) else value
 
 
 def scored(votes: pl.DataFrame) -> pl.DataFrame:
@@ -81,7 +90,7 @@ def story(pair: Row, sides: list[Row], votes: list[Row]) -> Group:
     head = Table.grid(padding=(0, 2))
     for name in ("pair_id", "model", "strategy", "judge", "split", "prompt_id", "gap", "length_delta"):
         if pair[name] is not None:
-            head.add_row(Text(name, "dim"), str(pair[name]))
+            head.add_row(Text(name, "dim"), Text(str(pair[name])))
     prompt = "\n\n".join(f"{message['role']}: {message['content']}" for message in pair["prompt"])
     texts = {row["side"]: row["response"] for row in sides}
     parts = dict(zip(_SIDES, differences(*(texts[side] for side in _SIDES)), strict=True))
@@ -94,9 +103,9 @@ def _side(row: Row, parts: Parts) -> Panel:
     for part, differs in parts:
         text.append(part, f"bold {colour}" if differs else "")
     facts = {name: row[name] for name in row if name not in ("side", "response", "score", "source")}
-    known = [f"[dim]{name}[/] {value}" for name, value in facts.items() if value is not None]
+    known = [Text.assemble((name, "dim"), f" {value}") for name, value in facts.items() if value is not None]
     source = f", from the {row['source']}" if row["source"] else ""
-    title = f"[{colour}]{row['side']}[/]: score {row['score']:g}{source}"
+    title = Text.assemble((row["side"], colour), f": score {row['score']:g}{source}")
     return Panel(Group(text, Text(), Columns(known, padding=(0, 3))), title=title, title_align="left")
 
 
@@ -112,7 +121,7 @@ def _votes(votes: list[Row]) -> Table:
         reply = vote["raw"] if vote["status"] == "ok" else f"({vote['status']})"
         table.add_row(*map(Text, [*cells, reply, _text(vote["score"])]))
     hashes = sorted({(vote["judge"], vote["judge_hash"]) for vote in votes if vote["judge_hash"]})
-    table.caption = "\n".join(f"weights of {judge}: {weights}" for judge, weights in hashes) or None
+    table.caption = Text("\n".join(f"weights of {judge}: {weights}" for judge, weights in hashes)) if hashes else None
     return table
 
 

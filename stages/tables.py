@@ -14,6 +14,7 @@ import polars as pl
 import yaml
 from polars.io.plugins import register_io_source
 
+from stages import bounds
 from stages.errors import TsrError
 from stages.files import replacing
 
@@ -125,10 +126,15 @@ def _loaded(table: str, path: Path, rows: int | None = None) -> pl.DataFrame:
     """Return a file's first `rows` rows, or all, unchecked."""
     if not path.is_file():
         raise TsrError(f"{path}: no such file; expected a table of {table}")
+    if rows is None:
+        bounds.check_parquet(path)
     try:
-        return pl.read_parquet(path, n_rows=rows, hive_partitioning=False, glob=False)
+        loaded = pl.read_parquet(path, n_rows=rows, hive_partitioning=False, glob=False)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise TsrError(f"{path}: not a readable Parquet file: {str(error).splitlines()[0]}") from error
+    if rows is None:
+        bounds.check_texts(loaded, path)
+    return loaded
 
 
 def validate(table: str, data: pl.DataFrame, where: Path | str) -> pl.DataFrame:

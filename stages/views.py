@@ -5,8 +5,9 @@
 
 import glob
 import os
+import secrets
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TypeVar
@@ -24,9 +25,11 @@ TABLES = ("prompts", "generations", "judgments", "scores", "pairs", "dropped", "
 T = TypeVar("T")
 
 
-def open_views() -> duckdb.DuckDBPyConnection:
+def open_views(beside: Sequence[Path] = ()) -> duckdb.DuckDBPyConnection:
     """Return a DuckDB in memory with all views over the dataset in `paths.data()`; a table without files is empty.
 
+    It reads that folder, what links in it lead to, and the folders `beside`, and nothing else on disk or in the net: a
+    query may be somebody else's.
     Raises TsrError for a folder that is not there or has no table at all, and for a file that is no table.
     """
     root = paths.data()
@@ -35,16 +38,34 @@ def open_views() -> duckdb.DuckDBPyConnection:
     found = [(table, path) for table in TABLES for path in _files(root / table)]
     if not found:
         raise TsrError(f"{root}: no tables yet; `dvc repro` makes them, `dvc pull` fetches them")
+    for folder in beside:
+        if not folder.is_dir():
+            raise TsrError(f"--read {folder}: no such folder")
     for table, path in found:
         tables.check_file(table, path)
-    db = duckdb.connect(config={"temp_directory": tempfile.gettempdir()})
+    # Made when it is needed, and gone with the connection. DuckDB lets queries read it, so it is a folder of its own.
+    spilled = Path(tempfile.gettempdir()) / f"tsr-{secrets.token_hex(8)}"
+    db = duckdb.connect(config={"temp_directory": str(spilled)})
     db.execute("set variable data = $data", {"data": glob.escape(str(root))})
     for name in PARTS:
         _run(db, VIEWS / f"{name}.sql")
+    _shut_in(db, [root, *beside], [path for _, path in found])
+    return db
+
+
+def _shut_in(db: duckdb.DuckDBPyConnection, folders: list[Path], files: list[Path]) -> None:
+    """Let a connection read these folders and files and nothing else, for good. A link counts as what it leads to."""
+    whole = [folder.resolve() for folder in folders]
+    linked = [file for file in files if not any(file.resolve().is_relative_to(folder) for folder in whole)]
+    linked += [Path(plan) for (plan,) in db.sql("select getvariable('plan')").fetchall()]
+    for setting, allowed in (("allowed_directories", folders), ("allowed_paths", linked)):
+        db.execute("set variable allowed = $allowed", {"allowed": [str(path) for path in allowed]})
+        db.execute(f"set {setting} = getvariable('allowed')")
+    db.execute("set enable_external_access = false")
+    db.execute("set python_enable_replacements = false")
     db.execute("set allow_persistent_secrets = false")
     db.execute("set autoinstall_known_extensions = false")
     db.execute("set lock_configuration = true")
-    return db
 
 
 def _files(folder: Path) -> Iterator[Path]:

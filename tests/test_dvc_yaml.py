@@ -17,7 +17,7 @@ from stages.params import Profile
 # All but the report, which is cheap, reads all tables and prints whole blocks of params.
 MAKERS = [name for name in STAGES if name != "report"]
 # Say what is wrong, show progress, read params, name paths, ask whether the hub is there: no result depends on them.
-NEUTRAL = {"errors", "progress", "params", "paths", "cli", "plan", "drops", "files", "hub"}
+NEUTRAL = {"errors", "progress", "params", "paths", "cli", "plan", "drops", "files", "hub", "bounds"}
 # Say how a run is followed, or what kind of base model there is to be: no stage runs again for them.
 APART = {"following", "base_model"}
 

@@ -191,10 +191,17 @@ def test_without_marimo_or_pairs_it_says_what_to_do(imported: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("headers", "passed"),
     [
-        ({"host": "127.0.0.1:9"}, True),
-        ({"host": "localhost:9", "origin": "http://localhost:9"}, True),
-        ({"host": "127.0.0.1:9", "origin": "http://example.invalid"}, False),
-        ({"host": "rebound.example.invalid:9"}, False),
+        ({"host": "127.0.0.1:9", "cookie": "tsr-9=secret"}, True),
+        ({"host": "localhost:9", "origin": "http://localhost:9", "cookie": "a=b; tsr-9=secret"}, True),
+        ({"host": "127.0.0.1:9", "origin": "http://example.invalid", "cookie": "tsr-9=secret"}, False),
+        ({"host": "127.0.0.1:9", "origin": "null", "cookie": "tsr-9=secret"}, False),
+        ({"host": "rebound.example.invalid:9", "cookie": "tsr-9=secret"}, False),
+        ({"host": "127.0.0.1:9.example.invalid", "cookie": "tsr-9=secret"}, False),
+        ({"host": "127.0.0.1:9"}, False),
+        ({"host": "127.0.0.1:9", "cookie": "tsr-9="}, False),
+        ({"host": "127.0.0.1:9", "cookie": "tsr-9=wrong"}, False),
+        ({"host": "127.0.0.1:9", "cookie": "tsr-8=secret"}, False),
+        ({"cookie": "tsr-9=secret"}, False),
         ({}, False),
     ],
 )
@@ -212,13 +219,56 @@ def test_other_sites_cannot_read_the_data(headers: dict[str, str], passed: bool,
         sent.append(message)
 
     scope = {"type": kind, "headers": [(k.encode(), v.encode()) for k, v in headers.items()]}
-    asyncio.run(server.OwnPagesOnly(app, 9)(scope, None, send))
+    asyncio.run(server.OwnPagesOnly(app, 9, "secret")(scope, None, send))
     assert bool(reached) == passed
     if passed:
         policy = dict(sent[0]["headers"])[b"content-security-policy"].decode()
         assert "connect-src 'self' ws://127.0.0.1:9 ws://localhost:9 data: blob:;" in policy
     else:
         assert sent[0].get("status", 1008) in (403, 1008)
+
+
+@pytest.mark.parametrize(
+    ("query", "host", "status"),
+    [
+        (b"token=secret", "127.0.0.1:9", 303),
+        (b"token=wrong", "127.0.0.1:9", 403),
+        (b"token=", "127.0.0.1:9", 403),
+        (b"token=%ff%00", "127.0.0.1:9", 403),
+        (b"", "127.0.0.1:9", 403),
+        (b"token=secret", "rebound.example.invalid:9", 403),
+    ],
+)
+@pytest.mark.parametrize("path", ["/", "//example.invalid", "/api/kernel/run"])
+def test_the_token_gives_a_cookie_and_leads_to_the_page(path: str, query: bytes, host: str, status: int) -> None:
+    import asyncio
+
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "path": path, "query_string": query, "headers": [(b"host", host.encode())]}
+    asyncio.run(server.OwnPagesOnly(None, 9, "secret")(scope, None, send))
+    assert sent[0]["status"] == status
+    headers = dict(sent[0]["headers"])
+    assert headers.get(b"location") == (b"/" if status == 303 else None)
+    if status == 303:
+        assert headers[b"set-cookie"] == b"tsr-9=secret; HttpOnly; SameSite=Lax; Path=/"
+        assert headers[b"referrer-policy"] == b"no-referrer"
+
+
+def test_two_hosts_are_none() -> None:
+    import asyncio
+
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    hosts = [(b"host", b"127.0.0.1:9"), (b"Host", b"example.invalid"), (b"cookie", b"tsr-9=secret")]
+    asyncio.run(server.OwnPagesOnly(None, 9, "secret")({"type": "http", "headers": hosts}, None, send))
+    assert sent[0]["status"] == 403
 
 
 # In a real browser
@@ -325,7 +375,7 @@ def serving(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         one = subprocess.Popen(command, cwd=folder, env=env, stdout=subprocess.PIPE, text=True)
         started.append(one)
         assert one.stdout
-        found = re.search(r"http://127\.0\.0\.1:\d+", one.stdout.readline())
+        found = re.search(r"http://127\.0\.0\.1:\d+/\?token=[\w-]{32}(?= )", one.stdout.readline())
         assert found
         return found[0]
 
@@ -334,6 +384,44 @@ def serving(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         one.send_signal(2)
         assert one.wait(timeout=20) == 0
         assert one.stdout.read() == ""
+
+
+@pytest.mark.slow
+@needs_marimo
+def test_the_server_answers_who_has_the_token_alone(serving: Any, imported: Path) -> None:
+    from http.client import HTTPConnection
+
+    address, _, token = serving(ROOT, imported).removeprefix("http://").partition("/?token=")
+
+    def ask(path: str, **headers: str) -> tuple[int, str, str]:
+        """Return status, body and cookie."""
+        connection = HTTPConnection(address, timeout=30)
+        connection.request("GET", path, headers={name.replace("_", "-"): value for name, value in headers.items()})
+        answer = connection.getresponse()
+        told = answer.status, answer.read().decode(errors="replace"), answer.headers.get("set-cookie", "")
+        connection.close()
+        return told
+
+    for path in (
+        "/",
+        "/health",
+        "/api/version",
+        "/auth/login",
+        "/ws",
+        "/assets/x.js",
+        "/?token=" + "x" * 32,
+        "/?token=",
+    ):
+        assert ask(path)[0] == 403
+    status, _, cookie = ask(f"/?token={token}")
+    assert status == 303
+    cookie = cookie.partition(";")[0]
+    assert ask("/", cookie=cookie)[0] == 200
+    assert "<marimo" in ask("/", cookie=cookie)[1]
+    assert ask("/", cookie=cookie, Host="rebound.example.invalid")[0] == 403
+    assert ask("/", cookie=cookie, Origin="http://example.invalid")[0] == 403
+    assert ask("/", cookie=cookie.replace("=", "=x"))[0] == 403
+    assert token not in ask("/", cookie=cookie)[1]
 
 
 @pytest.mark.slow
@@ -367,7 +455,7 @@ def test_the_browser_on_imported_data(driver: Any, serving: Any, imported: Path)
     shown.until(lambda: "tied" in shown.text(".tsr.scroll") and "silent" not in shown.text(".tsr.scroll"))
 
     assert shown.errors() == []
-    host = re.sub(r"https?://", "", driver.current_url).rstrip("/")
+    host = re.sub(r"https?://", "", driver.current_url).rstrip("/")  # without the token
     assert {url for url in shown.asked() if url.startswith(("http", "ws"))} == {f"http://{host}", f"ws://{host}"}
 
 

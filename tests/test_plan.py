@@ -279,8 +279,9 @@ def test_prune_lists_what_it_deletes(beside: Path, capsys: pytest.CaptureFixture
     assert (beside / "pairs/best.parquet").exists() and Path("reports/training/tsr-1.csv").exists()
 
 
-def test_an_arm_of_ones_own_names_its_strategy_and_its_sides(tmp_path: Path) -> None:
-    mine = tmp_path / "shortest.sql"
+def test_an_arm_of_ones_own_names_its_strategy_and_its_sides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    mine = Path("shortest.sql")
     mine.write_text("select 1")
     own = {"rounds": 2, "strategy": str(mine), "past": True, "future": True, "second_judge": "M0"}
     arms = Arms(tsr=1, mine=own)

@@ -7,7 +7,7 @@ import jinja2
 
 from stages.backends import Messages, RefusedError, SamplingParams, score_position
 from stages.errors import TsrError
-from stages.models import load_tokenizer
+from stages.models import load_tokenizer, own_code_runs
 
 
 class Chat:
@@ -92,6 +92,8 @@ def _end_tokens(folder: Path, tokenizer: Any) -> list[int]:
     try:
         also = GenerationConfig.from_pretrained(folder, local_files_only=True).eos_token_id
     except OSError:  # no such file: transformers then makes one of the model's config
-        also = GenerationConfig.from_model_config(AutoConfig.from_pretrained(folder)).eos_token_id
+        also = GenerationConfig.from_model_config(
+            AutoConfig.from_pretrained(folder, trust_remote_code=own_code_runs())
+        ).eos_token_id
     listed = also if isinstance(also, list) else [also]
     return sorted({int(token) for token in (tokenizer.eos_token_id, *listed) if token is not None})

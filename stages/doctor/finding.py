@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from stages.errors import without_secrets
+from stages.errors import printable, without_secrets
 
 Level = Literal["would fail", "note", "ok"]
 LEVELS: tuple[Level, ...] = ("would fail", "note", "ok")  # in the order in which they are shown
@@ -25,7 +25,7 @@ class Finding:
         'note        git: 3 files are not committed'
         """
         told = f"{self.where}: {self.what}" + (f"; expected {self.expected}" if self.expected else "")
-        return without_secrets(f"{self.level:<10}  {' '.join(told.split())}")
+        return printable(without_secrets(f"{self.level:<10}  {' '.join(told.split())}"))
 
     def row(self) -> dict[str, str]:
         """Return the finding as an object, without secrets."""

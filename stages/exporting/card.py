@@ -1,5 +1,6 @@
 """The dataset card: what a reader on another machine must know before the first query."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import polars as pl
 import yaml
 
 from stages import tables
+from stages.errors import printable
 from stages.files import write_text
 
 UNKNOWN = "unknown"  # a licence that the Hub knows under this name
@@ -39,7 +41,7 @@ def write(
         "columns": {table: _columns(table) for table in ("pairs", *extra)},
         "told": told,
         "params": {
-            name: yaml.safe_dump(known["rests_on"]["params"], sort_keys=True).rstrip()
+            name: _Verbatim(yaml.safe_dump(known["rests_on"]["params"], sort_keys=True).rstrip().replace("```", "'"))
             for name, known in told["pairs"].items()
             if known["rests_on"]
         },
@@ -104,5 +106,25 @@ def _body(facts: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        finalize=_inert,
     )
     return environment.get_template("card.md.j2").render(facts)
+
+
+class _Verbatim(str):
+    """A text that stands in a block of code."""
+
+    __slots__ = ()
+
+
+def _inert(value: Any) -> Any:
+    r"""Return what a template writes as words in a line of Markdown: no markup, no end of a cell or a line.
+
+    Strategies, models and reasons have the names that whoever made the tables gave them.
+
+    >>> print(_inert("a|<b>`c`[d](e)"))
+    a\|&lt;b>\`c\`\[d](e)
+    """
+    if not isinstance(value, str) or isinstance(value, _Verbatim):
+        return value
+    return re.sub(r"([\\|`*\[])", r"\\\1", printable(value).replace("&", "&amp;").replace("<", "&lt;"))

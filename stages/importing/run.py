@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from stages import paths, tables
-from stages.errors import TsrError
+from stages.errors import TsrError, printable
 from stages.files import replacing_folder, write_text
 from stages.ids import file_sha256
 from stages.importing.building import Dataset, build
@@ -45,7 +45,7 @@ def run(name: str, files: list[str], mapping: str, split: str, *, replace: bool)
     with replacing_folder(folder, replace=replace) as beside:
         _write(dataset, beside)
         write_text(json.dumps(told, indent=2, ensure_ascii=False, sort_keys=True) + "\n", beside / "import.json")
-    print(as_text(folder, told))
+    print(printable(as_text(folder, told), keep="\n"))
     if not Path("params.yaml").is_file():
         print(f"import: no params.yaml here, so no project; the tables are in {folder.resolve()}", file=sys.stderr)
 

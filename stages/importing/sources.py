@@ -2,13 +2,13 @@
 
 import csv
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import polars as pl
 
+from stages import bounds
 from stages.errors import TsrError
 from stages.importing.dirt import Dirt
 
@@ -41,6 +41,7 @@ def column_names(path: Path, record: Record) -> list[str]:
 
 
 def _parquet(path: Path, columns: set[str]) -> Iterator[Record]:
+    bounds.check_parquet(path)
     try:
         names = pl.read_parquet_schema(path)
         # The file may hold nothing that the mapping names: then its rows are still rows, and the mapping is wrong.
@@ -48,20 +49,34 @@ def _parquet(path: Path, columns: set[str]) -> Iterator[Record]:
         table = pl.read_parquet(path, columns=wanted, hive_partitioning=False)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise TsrError(f"{path}: not a readable Parquet file: {str(error).splitlines()[0]}") from error
+    bounds.check_texts(table, path)
     for piece in table.iter_slices(SLICE):
         yield from piece.to_dicts()
 
 
 def _jsonl(path: Path, dirt: Dirt) -> Iterator[Record]:
     with path.open("rb") as lines:  # bytes split on \n alone: U+2028 inside a text ends no line
-        for number, line in enumerate(lines, 1):
+        for number, line in enumerate(_lines(lines, path), 1):
             if not line.strip():
                 dirt.add("blank_lines", path.name)
                 continue
             yield _record(_parsed(_decoded(line, path, dirt), path, number), f"{path}: line {number}")
 
 
+def _lines(lines: IO[bytes], path: Path) -> Iterator[bytes]:
+    """Yield the lines of a file. Raises TsrError for one that is longer than any record."""
+    number = 0
+    while line := lines.readline(bounds.LONGEST + 1):
+        number += 1
+        if len(line) > bounds.LONGEST:
+            raise TsrError(
+                f"{path}: line {number}: is longer than {bounds.LONGEST >> 20} MiB; expected a record a line"
+            )
+        yield line
+
+
 def _json(path: Path, dirt: Dirt) -> Iterator[Record]:
+    bounds.check_json(path)
     whole = _parsed(_decoded(path.read_bytes(), path, dirt), path, None)
     rows = whole if isinstance(whole, list) else [whole]
     for number, row in enumerate(rows, 1):
@@ -93,9 +108,9 @@ def _parsed(text: str, path: Path, line: int | None) -> Any:
 
 
 def _csv(path: Path, dirt: Dirt) -> Iterator[Record]:
-    csv.field_size_limit(sys.maxsize)
+    csv.field_size_limit(bounds.LONGEST)
     with path.open("rb") as lines:
-        text = (_decoded(line, path, dirt) for line in lines)
+        text = (_decoded(line, path, dirt) for line in _lines(lines, path))
         rows = csv.reader(text, strict=True)
         try:
             names = next(rows, None)
