@@ -43,7 +43,8 @@ class Settings:
     def hash(self) -> str:
         """Return the hash of all that decides results but the seed and which arms run."""
         decides = {key: self.raw[key] for key in ("profile", "judge", "teacher")}
-        block = {key: value for key, value in self.raw[self.raw["profile"]].items() if key != "following"}
+        apart = ("following", "slots")
+        block = {key: value for key, value in self.raw[self.raw["profile"]].items() if key not in apart}
         return content_id("claims", decides, block, self._own_arms())
 
     def _own_arms(self) -> Raw:
