@@ -66,6 +66,7 @@ docs: install
 
 bench: install install-vllm
 	python tests/bench.py
+	python tests/bench_run.py
 	python tests/bench_scale.py
 	$(VENV_VLLM)/bin/python tests/bench_engines.py
 	$(VENV_VLLM)/bin/python tests/determinism.py

@@ -108,7 +108,8 @@ class _Run:
             told = {pipeline.RAN: clock(took), pipeline.RESTORED: "taken from DVC's run cache"}
             display.ended(name, told.get(code, ""))
             return
-        display.ended(name, f"failed after {clock(took)}; the end of {log_of(name)}:")
+        by = f", killed by {signal.Signals(-code).name}" if code < 0 else ""
+        display.ended(name, f"failed after {clock(took)}{by}; the end of {log_of(name)}:")
         display.say(last_lines(log_of(name)))
 
     def _summary(self, start: float) -> str:
