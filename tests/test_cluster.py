@@ -88,10 +88,11 @@ def test_skypilot_takes_the_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("HOME", str(tmp_path))  # where it notes things
     sky = pytest.importorskip("sky", reason="needs SkyPilot: pip install skypilot")
     task = sky.Task.from_yaml(str(SKY))
-    task.validate()
-    [resources] = task.resources
-    assert resources.accelerators == {"H100": 8}
     assert set(task.envs) == {"STAGES", "EXTRAS"}
+    assert len(task.resources) == 1
+    (tmp_path / "wrong.yaml").write_text(SKY.read_text().replace("accelerators:", "acelerators:"))
+    with pytest.raises(ValueError, match="acelerators"):
+        sky.Task.from_yaml(str(tmp_path / "wrong.yaml"))
 
 
 # --- the script for real, as plain bash ------------------------------------------------------------------------------

@@ -7,7 +7,9 @@ saved, those of a stage's paths as long as the stage runs.
 """
 
 import fcntl
+import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -74,10 +76,13 @@ class _Turn:
 
     def stop(self, *_: object) -> None:
         """On SIGTERM: end the command, and the stage as soon as what is being saved is whole."""
-        for process in psutil.Process().children(recursive=True):
+        if self.stopping:
+            return
+        self.stopping = True
+        os.killpg(0, signal.SIGTERM)  # this process too, which knows
+        for process in psutil.Process().children(recursive=True):  # those with a group of their own
             with suppress(psutil.Error):
                 process.terminate()
-        self.stopping = True
         if not self.is_locked:
             raise _StoppedError
 
@@ -115,7 +120,23 @@ class Pipeline:
         self._places |= dict.fromkeys(lock_text.entries(self._lock_text()) or {}, -1)
         self._turn = self._repo.lock = _Turn(self._repo.lock, home / "turn")
         self._repo.state.close()  # each fork opens its own
+        self.mend()
         _warm()
+
+    def mend(self) -> None:
+        """Remove DVC's list of the paths in use where a kill cut it off: DVC would refuse to work ever after.
+
+        What it said is lost either way, and the lock that is held here says that nobody writes it now.
+        """
+        from dvc.lock import make_lock
+
+        home = Path(self._repo.tmp_dir)
+        path = home / "rwlock"
+        with make_lock(str(home / "rwlock.lock"), wait=True):
+            if path.exists() and not _is_json(path):
+                path.unlink()
+                told = path.relative_to(Path.cwd())
+                print(f"run: {told}: was cut off when a DVC was killed; removed", file=sys.stderr, flush=True)
 
     def fetch_results(self) -> None:
         """Fetch the remote's run cache: what every stage made of what, wherever it ran. Raises TsrError without one."""
@@ -177,8 +198,7 @@ class Pipeline:
         from dvc.stage.serialize import to_lockfile
         from dvc.utils.serialize import dumps_yaml
 
-        path = Path(stage.dvcfile.path)
-        if path == Path("dvc.yaml").absolute():
+        if Path(stage.path) == Path("dvc.yaml").absolute():
             entry = dumps_yaml({"schema": "2.0", "stages": to_lockfile(stage)})
             text = lock_text.put(self._lock_text(), entry, lambda name: self._places.get(name, len(self._places)))
             if text is not None:
@@ -203,6 +223,14 @@ def settle_log(log: Path, *, keep: bool) -> None:
 
 def _beside(log: Path) -> Path:
     return log.with_name(f".{log.name}")
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    return True
 
 
 @contextmanager

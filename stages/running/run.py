@@ -74,6 +74,7 @@ class _Run:
                         self._step(display)
             finally:
                 processes.stop_all(hurried=lambda: len(signals.got) > 1)
+                self.stages.mend()
                 self.seconds.write()
             if signals.got:
                 name = signal.Signals(signals.got[0]).name
