@@ -175,6 +175,13 @@ class Following(Block):
     log_to: Literal["none", "tensorboard", "trackio", "wandb"]
 
 
+class Slots(Block):
+    """What `tsr run` shares among stages that are ready. No result depends on it, so no stage does."""
+
+    cpu: Count
+    gpu: Whole
+
+
 class Schedule(Block):
     """Batches and learning rate of a training; the rate falls as a cosine to a share of what it was."""
 
@@ -318,6 +325,7 @@ class Profile(Block):
     base: MadeBase | GivenBase
     training: Training
     following: Following
+    slots: Slots
     sft: Sft
     backends: dict[str, Any]
     generate: Generate

@@ -13,7 +13,13 @@ if TYPE_CHECKING:
 
 os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "TQDM_DISABLE": "1"}
 
-SHARE_A_REPRO = {"test_end_to_end", "test_forecast_done", "test_sharing", "test_claims"}  # one worker makes it for all
+SHARE_A_REPRO = {
+    "test_end_to_end",
+    "test_forecast_done",
+    "test_sharing",
+    "test_claims",
+    "test_cluster",
+}  # one worker makes it for all
 
 
 @pytest.hookimpl(tryfirst=True)

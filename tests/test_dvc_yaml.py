@@ -18,8 +18,8 @@ from stages.params import Profile
 MAKERS = [name for name in STAGES if name != "report"]
 # Say what is wrong, show progress, read params, name paths, ask whether the hub is there: no result depends on them.
 NEUTRAL = {"errors", "progress", "params", "paths", "cli", "plan", "drops", "files", "hub", "bounds"}
-# Say how a run is followed, or what kind of base model there is to be: no stage runs again for them.
-APART = {"following", "base_model"}
+# Say how a run is followed, what it may take, or what kind of base model there is to be: no stage runs again for them.
+APART = {"following", "slots", "base_model"}
 
 
 def kinds_of(annotation: Any) -> list[Any]:

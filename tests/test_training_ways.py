@@ -340,6 +340,7 @@ def stage(
     )
 
 
+LOSS_BOUND = 1.0e-4  # how far the losses of two processes may be from one's, at any logged step; docs/scaling-out.md
 DIVIDED = [("dpo", "none"), ("dpo", "lora"), ("sft", "none")]
 
 
@@ -349,7 +350,7 @@ DIVIDED = [("dpo", "none"), ("dpo", "lora"), ("sft", "none")]
 def test_two_processes_train_as_one(
     finished: tuple[Run, Path], tmp_path: Path, name: str, adapter: str, launch: str
 ) -> None:
-    """Over gloo, from the command line, weights whole or in parts.
+    """Over gloo, from the command line, weights whole or in parts: the loss at every step, and what comes of it.
 
     Batches are full: of one that is not, rows would stand in for the missing.
     """
@@ -364,18 +365,23 @@ def test_two_processes_train_as_one(
     settings = yaml.safe_load((LAUNCH / f"{launch}.yaml").read_text()) | {"num_processes": 2}
     (folder / "two.yaml").write_text(yaml.safe_dump(settings))
     command, made, policy = (DPO, "sr-1", "M0") if name == "dpo" else (("sft",), "M0", "base")
-    found = {}
+    found, losses = {}, {}
     for how in ("", "two.yaml"):
         done = stage(
             folder,
             *command,
             env={"DS_ACCELERATOR": "cpu"},
             training={"launch": how, "adapter": adapter},
-            dpo={"batch_size": 2},
+            dpo={"batch_size": 2, "epochs": 5},
+            sft={"steps": 40},
         )
         assert done.returncode == 0, done.stderr[-3000:]
         assert done.stderr.count(f"{name} {made}: ") == 1, "one process shows progress"
         found[how] = load_file(folder / f"data/models/{made}/model.safetensors")
+        losses[how] = pl.read_csv(folder / f"reports/training/{made}.csv")["loss"]
+    assert losses[""].len() == losses["two.yaml"].len() >= 4
+    assert losses[""].max() - losses[""].min() > 100 * LOSS_BOUND, "something was learned"  # type: ignore[operator]
+    assert (losses[""] - losses["two.yaml"]).abs().max() <= LOSS_BOUND  # type: ignore[operator]
     before = load_file(folder / f"data/models/{policy}/model.safetensors")
     assert 0 < furthest(found[""], found["two.yaml"]) < 0.01 * furthest(found[""], before)
 

@@ -1,0 +1,93 @@
+"""What a stage takes: GPUs by the settings of what computes in it, seconds as measured or assumed."""
+
+import json
+from pathlib import Path
+
+from stages.errors import TsrError
+from stages.files import write_text
+from stages.params import Params, Profile
+from stages.yamlfile import read_yaml
+
+TRAINERS = ("sft", "dpo", "tune")
+# Seconds that a stage is thought to take where it was never run: only their order of size matters.
+ASSUMED = {"sft": 60.0, "generate": 5.0, "judge": 5.0, "dpo": 5.0, "tune": 5.0, "measure": 5.0, "evaluate": 5.0}
+OTHER = 1.0  # SQL
+
+
+def kind(name: str) -> str:
+    """Return a stage's name without its row of the plan.
+
+    >>> kind("dpo@tsr-1")
+    'dpo'
+    """
+    return name.partition("@")[0]
+
+
+def gpus(params: Params) -> dict[str, int]:
+    """Return kind of stage -> GPUs that one of it takes; kinds that are not named take none.
+
+    `auto` and vLLM take one where `slots.gpu` says that there are any. Raises TsrError for a device that is not there,
+    or for more GPUs than there are.
+    """
+    block = params.block
+    there = block.slots.gpu
+    asked = {role: _engine(block, getattr(block, role).backend) for role in ("generate", "judge")}
+    training = block.training.device, "training.device"
+    trained = (*training, _processes(block))
+    wanted = {"generate": asked["generate"], "judge": asked["judge"], "measure": (*training, 1)}
+    wanted |= dict.fromkeys(TRAINERS, trained)
+    wanted["evaluate"] = max(asked.values(), key=lambda one: _count(one[0], one[2], there))
+    found = {}
+    for stage, (device, key, many) in wanted.items():
+        found[stage] = _count(device, many, there)
+        if found[stage] > there:
+            told = f"{params.profile}.{key} asks for {found[stage]} GPUs; {params.profile}.slots.gpu is {there}"
+            raise TsrError(f"params.yaml: {told}")
+    return found
+
+
+def _count(device: str, many: int, there: int) -> int:
+    """Return GPUs: none on a CPU, and none for a device that may be either where there are none."""
+    return 0 if device == "cpu" or (device == "auto" and not there) else many
+
+
+def _engine(block: Profile, name: str) -> tuple[str, str, int]:
+    """Return an engine's device, the key that says so, and how many of them it takes."""
+    settings = block.backends[name]
+    if name == "vllm":  # whether it is the build for a GPU, it alone knows
+        return "auto", "backends.vllm.tensor_parallel_size", settings.tensor_parallel_size
+    return getattr(settings, "device", "cpu"), f"backends.{name}.device", 1  # a server has no device here
+
+
+def _processes(block: Profile) -> int:
+    """Return how many processes train together."""
+    path = block.training.launch
+    if not path or not Path(path).is_file():  # the stage says so
+        return 1
+    read = read_yaml(Path(path), path)
+    return int(read.get("num_processes") or 1) if isinstance(read, dict) else 1
+
+
+class Seconds:
+    """How long each stage took when it last ran here; kept in a file, for the order of the next run alone."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._known: dict[str, float] = {}
+        if path.is_file():
+            try:
+                self._known = {str(name): float(value) for name, value in json.loads(path.read_text()).items()}
+            except (ValueError, AttributeError, TypeError):  # what another hand wrote is worth no more than a guess
+                self._known = {}
+
+    def of(self, name: str) -> float:
+        """Return the seconds that a stage is thought to take: its own, or what is assumed of its kind."""
+        return self._known.get(name, ASSUMED.get(kind(name), OTHER))
+
+    def keep(self, name: str, seconds: float) -> None:
+        """Note how long a stage took."""
+        self._known[name] = round(seconds, 2)
+
+    def write(self) -> None:
+        """Write what is known."""
+        write_text(json.dumps(self._known, indent=0, sort_keys=True) + "\n", self._path)
