@@ -140,7 +140,7 @@ def context(facts: Facts) -> Iterator[Finding]:
     judge_room = base_room if facts.params.judge in (SELF, FIRST) else _judges_context(facts)
     rooms.append(("judge", judged, judge_room, "rubric, prompt, response and reply"))
     for role, need, own, what in rooms:
-        backend = getattr(block, role).backend
+        backend = block.engine_name(getattr(block, role).backend)
         limit = block.backends["vllm"].max_model_len if backend == "vllm" else 0
         if limit and own and limit > own:
             told = f"{limit}, and the model's context is {own}"
