@@ -324,7 +324,7 @@ class Profile(Block):
 
     def engine_name(self, backend: str) -> str:
         """Return what completes a backend's requests: the engine that the workers of `ray` hold, else itself."""
-        return str(getattr(self.backends[backend], "engine", backend))
+        return str(getattr(self.backends.get(backend), "engine", backend))
 
 
 def _checked(kind: type[Block], values: Any, name: str) -> Block:

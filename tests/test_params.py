@@ -143,6 +143,14 @@ def refusal(path: Path, *changes: tuple[str, Any]) -> str:
     return str(refused.value)
 
 
+def test_workers_need_the_block_of_their_engine(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    engines = GOOD["micro"]["backends"]
+    blocks = {"transformers": engines["transformers"], "ray": engines["ray"] | {"engine": "vllm"}}
+    told = refusal(path, ("micro.backends", blocks), ("micro.judge.backend", "ray"))
+    assert told == f"{path}: micro: judge.backend is 'ray' with the engine 'vllm', but backends has no block 'vllm'"
+
+
 def test_the_judges_backend_needs_its_block_too(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     blocks = {"transformers": GOOD["micro"]["backends"]["transformers"]}
