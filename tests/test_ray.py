@@ -278,6 +278,24 @@ def test_a_cluster_that_is_not_there(address: str, told: str, monkeypatch: pytes
 
 
 @WITH_RAY
+@pytest.mark.parametrize(("address", "tries"), [("", 3), ("auto", 1)])
+def test_a_cluster_of_our_own_is_started_again(address: str, tries: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine Ray gives up after 30 seconds."""
+    import ray
+
+    begun: list[dict[str, Any]] = []
+
+    def late(**how: Any) -> None:
+        begun.append(how)
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr(ray, "init", late)
+    with pytest.raises(TsrError, match=r"cannot be used: The current node timed out during startup\.$"):
+        list(faulty_by_ray(address=address).complete(asked()))
+    assert len(begun) == tries
+
+
+@WITH_RAY
 @pytest.mark.slow
 def test_a_worker_that_no_machine_has_room_for() -> None:
     with pytest.raises(TsrError, match="a worker takes 1 CPUs and 7 GPUs, and no machine of the cluster has so many"):

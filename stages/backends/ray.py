@@ -37,6 +37,7 @@ from stages.errors import TsrError
 
 TRIES = 3  # workers that may die over one shard
 GIVEN_UP = 3  # shards that may be given up before all ends: more are no poisoned rows, but a broken cluster
+STARTS = 3  # tries to start a cluster of our own: Ray gives itself 30 s, which is too little on a busy machine
 ANSWERS_S = 5.0  # seconds in which the head of a cluster must answer
 OBJECT_STORE = 256 << 20  # bytes, for a cluster of our own: completions wait there, nothing else does
 
@@ -266,12 +267,17 @@ def _connect(settings: Settings, own: str | None) -> None:
     if settings.address:
         _check_answers(settings.address)
         how = {"address": settings.address, "runtime_env": {"py_modules": [str(root / "stages")]}}
-    try:
-        with _set("PYTHONPATH", str(root)), _hushed():  # the workers run this very code, whatever is installed
-            ray.init(**how, log_to_driver=False, logging_level=logging.CRITICAL)
-    except Exception as error:  # Ray raises whatever its parts raise
-        where = f"the cluster at {settings.address}" if settings.address else "a cluster on this machine"
-        raise TsrError(f"backend 'ray': {where} cannot be used: {_line(error)}") from error
+    tries = 1 if settings.address else STARTS
+    for left in reversed(range(tries)):
+        try:
+            with _set("PYTHONPATH", str(root)), _hushed():  # the workers run this very code, whatever is installed
+                ray.init(**how, log_to_driver=False, logging_level=logging.CRITICAL)
+            return
+        except Exception as error:  # Ray raises whatever its parts raise
+            ray.shutdown()
+            if not left:
+                where = f"the cluster at {settings.address}" if settings.address else "a cluster on this machine"
+                raise TsrError(f"backend 'ray': {where} cannot be used: {_line(error)}") from error
 
 
 @contextmanager
