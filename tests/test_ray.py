@@ -284,15 +284,18 @@ def test_a_cluster_of_our_own_is_started_again(address: str, tries: int, monkeyp
     import ray
 
     begun: list[dict[str, Any]] = []
+    halves: list[subprocess.Popen[bytes]] = []
 
     def late(**how: Any) -> None:
         begun.append(how)
+        halves.append(subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE))
         raise Exception("The current node timed out during startup.")
 
     monkeypatch.setattr(ray, "init", late)
     with pytest.raises(TsrError, match=r"cannot be used: The current node timed out during startup\.$"):
         list(faulty_by_ray(address=address).complete(asked()))
     assert len(begun) == tries
+    assert [half.wait() for half in halves] == [-signal.SIGKILL] * tries
 
 
 @WITH_RAY

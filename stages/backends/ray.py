@@ -28,6 +28,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import psutil
 from pydantic import Field, PrivateAttr, field_validator
 
 from stages import paths
@@ -267,7 +268,8 @@ def _connect(settings: Settings, own: str | None) -> None:
     if settings.address:
         _check_answers(settings.address)
         how = {"address": settings.address, "runtime_env": {"py_modules": [str(root / "stages")]}}
-    tries = 1 if settings.address else STARTS
+    tries, ours = 1 if settings.address else STARTS, psutil.Process()
+    before = set(ours.children(recursive=True))
     for left in reversed(range(tries)):
         try:
             with _set("PYTHONPATH", str(root)), _hushed():  # the workers run this very code, whatever is installed
@@ -275,6 +277,9 @@ def _connect(settings: Settings, own: str | None) -> None:
             return
         except Exception as error:  # Ray raises whatever its parts raise
             ray.shutdown()
+            for half in set(ours.children(recursive=True)) - before:  # Ray forgets what it had started by then
+                with suppress(psutil.NoSuchProcess):
+                    half.kill()
             if not left:
                 where = f"the cluster at {settings.address}" if settings.address else "a cluster on this machine"
                 raise TsrError(f"backend 'ray': {where} cannot be used: {_line(error)}") from error
