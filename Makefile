@@ -2,7 +2,7 @@
 # make test    lint, types and the quick tests; what CI runs
 # make test-all  the slow tests too, those with vLLM in an environment of its own
 # make install-vllm  makes .venv-vllm: the pinned dependencies with vLLM for the CPU
-# make bench   what the default run (one stage at a time, and side by side), a million prompts (18 GB of disk) and the engines cost: writes reports/benchmarks.json
+# make bench   what the default run (one stage at a time, and side by side), a million prompts (18 GB of disk), the engines and two workers cost: writes reports/benchmarks.json
 # make docs    fills in the outputs of the queries in README and docs, and of the pages that are one session
 
 PYTHON ?= python3
@@ -68,6 +68,7 @@ bench: install install-vllm
 	python tests/bench.py
 	python tests/bench_run.py
 	python tests/bench_scale.py
+	python tests/bench_ray.py
 	$(VENV_VLLM)/bin/python tests/bench_engines.py
 	$(VENV_VLLM)/bin/python tests/determinism.py
 

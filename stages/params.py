@@ -352,14 +352,22 @@ class Profile(Block):
             raise ValueError(f"no backend {unknown[0]!r}; there are: {', '.join(backends())}")
         for name, values in blocks.items():
             _check_no_secret(name, values)
-        return {name: _checked(load_module(name).Settings, values, name) for name, values in blocks.items()}
+        made = {name: _checked(load_module(name).Settings, values, name) for name, values in blocks.items()}
+        return {name: block.beside(made) if hasattr(block, "beside") else block for name, block in made.items()}
 
     @model_validator(mode="after")
     def _backends_have_settings(self) -> "Profile":
         for role, name in (("generate", self.generate.backend), ("judge", self.judge.backend)):
             if name not in self.backends:
                 raise ValueError(f"{role}.backend is {name!r}, but backends has no block {name!r}")
+            if (engine := self.engine_name(name)) not in self.backends:
+                told = f"{role}.backend is {name!r} with the engine {engine!r}"
+                raise ValueError(f"{told}, but backends has no block {engine!r}")
         return self
+
+    def engine_name(self, backend: str) -> str:
+        """Return what completes a backend's requests: the engine that the workers of `ray` hold, else itself."""
+        return str(getattr(self.backends.get(backend), "engine", backend))
 
 
 def _checked(kind: type[Block], values: Any, name: str) -> Block:

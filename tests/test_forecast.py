@@ -129,6 +129,17 @@ def test_without_a_gpu_named_the_smallest_is_taken_that_all_fits_on(params: Para
         assert all(peak.total <= gpu.gib * memory.GIB for peak in peaks) == (gpu.gib >= found.gpu.gib)
 
 
+def test_workers_share_the_work() -> None:
+    alone = machine("h100-80", "meta-llama/Llama-3.1-8B")
+    assert alone.profile.backends["ray"].workers == 8
+    asking = alone.profile.generate.model_copy(update={"backend": "ray"})
+    many = replace(alone, profile=alone.profile.model_copy(update={"generate": asking}))
+    task = work.Task("generate", asked=(work.Asked("generate", 100_000, 10**7, 10**7, 10**7),))
+    assert (alone.gpus(task), many.gpus(task)) == (1, 8)
+    one, eight = (on.seconds(task, speed.Rates()) for on in (alone, many))
+    assert one and eight and one / eight == pytest.approx(8)
+
+
 def changed(params: Params, **blocks: dict[str, Any]) -> Params:
     """`paper` with some keys of its blocks changed; `vllm` is that engine's."""
     paper = params.profiles["paper"]

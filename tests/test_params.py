@@ -71,14 +71,14 @@ BAD: dict[str, tuple[str, Any, str]] = {
     "unknown rubric": ("micro.judge.rubric", "likert", "no rubric 'likert'; there are: additive, micro, ten"),
     "rubric outside": ("micro.judge.rubric", "../micro", "no rubric '../micro'; there are: additive, micro, ten"),
     "equal votes": ("micro.judge.votes", 3, "votes above 1 need a temperature above 0"),
-    "unknown backend": ("micro.judge.backend", "tgi", "no backend 'tgi'; there are: openai, transformers, vllm"),
+    "unknown backend": ("micro.judge.backend", "tgi", "no backend 'tgi'; there are: openai, ray, transformers, vllm"),
     "backend without block": (
         "micro.backends.transformers",
         MISSING,
         "generate.backend is 'transformers', but backends has",
     ),
     "no backends": ("micro.backends", {}, "generate.backend is 'transformers', but backends has no block"),
-    "block of no backend": ("micro.backends.tgi", {}, "no backend 'tgi'; there are: openai, transformers, vllm"),
+    "block of no backend": ("micro.backends.tgi", {}, "no backend 'tgi'; there are: openai, ray, transformers, vllm"),
     "value for a backend's block": ("micro.backends.transformers", 1, "transformers: expected a block of settings"),
     "list for a backend's block": ("micro.backends.transformers", [], "transformers: expected a block of settings"),
     "tile of 2": (
@@ -141,6 +141,14 @@ def refusal(path: Path, *changes: tuple[str, Any]) -> str:
     with pytest.raises(TsrError) as refused:
         params.load(path)
     return str(refused.value)
+
+
+def test_workers_need_the_block_of_their_engine(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    engines = GOOD["micro"]["backends"]
+    blocks = {"transformers": engines["transformers"], "ray": engines["ray"] | {"engine": "vllm"}}
+    told = refusal(path, ("micro.backends", blocks), ("micro.judge.backend", "ray"))
+    assert told == f"{path}: micro: judge.backend is 'ray' with the engine 'vllm', but backends has no block 'vllm'"
 
 
 def test_the_judges_backend_needs_its_block_too(tmp_path: Path) -> None:

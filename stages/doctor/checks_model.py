@@ -219,7 +219,8 @@ def asked_rooms(facts: Facts) -> list[Room]:
         ("generate", "prompt and answer", least_answer, answer, facts.base.context),
         ("judge", "rubric, prompt, response and reply", least_judged, judged, judge_room),
     ):
-        limit = block.backends["vllm"].max_model_len if getattr(block, role).backend == "vllm" else 0
+        backend = block.engine_name(getattr(block, role).backend)
+        limit = block.backends["vllm"].max_model_len if backend == "vllm" else 0
         found.append(Room(role, what, least, most, limit, own))
     return found
 

@@ -79,9 +79,10 @@ class Facts:
 
     @property
     def engines(self) -> dict[str, Any]:
-        """Return the engines in use with their settings."""
-        names = dict.fromkeys((self.block.generate.backend, self.block.judge.backend))
-        return {name: self.block.backends[name] for name in names}
+        """Return the engines in use on this machine with their settings; those of a cluster at an address are not."""
+        asked = dict.fromkeys((self.block.generate.backend, self.block.judge.backend))
+        here = [name for name in asked if not getattr(self.block.backends[name], "address", "")]
+        return {name: self.block.backends[name] for name in map(self.block.engine_name, here)}
 
     @cached_property
     def environment(self) -> Mapping[str, str]:

@@ -144,7 +144,7 @@ def _gpu(
     """Return the GPU that is named; else none for a profile of the CPU, else the smallest that every stage fits."""
     if name:
         return memory.find_gpu(name)
-    engines = {profile.backends[role.backend] for role in (profile.generate, profile.judge)}
+    engines = {profile.backends[profile.engine_name(role.backend)] for role in (profile.generate, profile.judge)}
     if profile.training.device == "cpu" and all(getattr(one, "device", "cpu") == "cpu" for one in engines):
         return None
     known = list(memory.known_gpus().values())

@@ -175,7 +175,7 @@ def engine(stage: str, shape: Shape, profile: Profile, role: str, gpu: Gpu | Non
     asking = getattr(profile, role)
     if asking.backend == "openai":
         return None
-    settings: Any = profile.backends[asking.backend]
+    settings: Any = profile.backends[profile.engine_name(asking.backend)]
     element = BYTES[settings.dtype]
     held = min(_longest_row(profile, role, assumed), shape.positions or 10**9)
     if hasattr(settings, "tile_rows"):

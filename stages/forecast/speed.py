@@ -125,8 +125,16 @@ class Machine:
         if task.kind in ("sft", "dpo"):
             return self.processes
         engines = [getattr(self.profile, part.engine).backend for part in task.asked]
-        sizes = [getattr(self.profile.backends[name], "tensor_parallel_size", 1) for name in engines]
-        return max(sizes, default=1)
+        return max((self._size(name) * self._workers(name) for name in engines), default=1)
+
+    def _size(self, backend: str) -> int:
+        """Return the GPUs that one copy of a backend's model is divided over."""
+        settings = self.profile.backends[self.profile.engine_name(backend)]
+        return int(getattr(settings, "tensor_parallel_size", 1))
+
+    def _workers(self, backend: str) -> int:
+        """Return how many copies there are; they are taken to share the work evenly."""
+        return int(getattr(self.profile.backends[backend], "workers", 1))
 
     def seconds(self, task: Task, rates: Rates) -> float | None:
         """Return the seconds of a whole task, or None where they cannot be known."""
@@ -155,8 +163,9 @@ class Machine:
         """Return the seconds in which an engine with a model of this shape reads and writes all tokens of a part."""
         assert self.gpu
         backend = getattr(self.profile, part.engine).backend
-        settings: Any = self.profile.backends[backend]
-        size, element = getattr(settings, "tensor_parallel_size", 1), BYTES[settings.dtype]
+        engine = self.profile.engine_name(backend)
+        settings: Any = self.profile.backends[engine]
+        size, element = self._size(backend) * self._workers(backend), BYTES[settings.dtype]
         asked = max(part.requests, 1)
         keeps_beginnings = getattr(settings, "prefix_caching", None)  # the embedded engine reads equal prompts once
         fresh = {None: part.fresh, True: part.fresh - part.head, False: part.read}[keeps_beginnings]
@@ -166,7 +175,7 @@ class Machine:
         moved = shape.active * element + rows * held * shape.cache_bytes(element)
         step = moved / (self.gpu.gb_s * 1e9 * self.assumed["bandwidth_share"])
         step += rows * 2 * shape.active / self._flops("reading_share")
-        if backend == "transformers" or getattr(settings, "enforce_eager", False):
+        if engine == "transformers" or getattr(settings, "enforce_eager", False):
             step = max(step, self.assumed["eager_ms"] / 1000 * shape.layers)
         return reading / size + part.written / rows * step / size
 
