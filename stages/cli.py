@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stages import stopping
 from stages.errors import TsrError, without_secrets
 
 if TYPE_CHECKING:
@@ -70,14 +71,14 @@ def _common(
 
 
 def _params() -> "Params":
-    """Return params.yaml, having checked that the plan is the one that its arms give.
+    """Return params.yaml, having checked that the plan is the one that its arms give, and what DVC's stage reads.
 
     So a stale plan stops the first stage that runs, not the last.
     """
-    from stages import params, plan
+    from stages import intact, params, plan
 
     loaded = params.load()
-    plan.check_agrees(loaded)
+    intact.check(loaded, plan.check_agrees(loaded))
     return loaded
 
 
@@ -185,6 +186,7 @@ def refer(split: Split) -> None:
     """Stage: let the reference answers of a prompt split be responses among others."""
     from stages import refer as stage
 
+    _params()
     stage.run(split)
 
 
@@ -653,6 +655,9 @@ def main() -> None:
 
         record_at_exit(Path(timings))
     _settle_output()
+    stopping.in_order()
+    if "TSR_LAUNCHED" in os.environ:  # one of the processes that train together
+        stopping.with_parent()
     try:
         for word in sys.argv:
             if any("\ud800" <= letter <= "\udfff" for letter in word):
@@ -670,6 +675,13 @@ def main() -> None:
             sys.exit(2)
         print(f"tsr: output: {error.strerror}", file=sys.stderr)
         os._exit(2)  # the output is full, and what is left of it cannot go anywhere
+    except Exception as error:
+        from stages.files import unwritten
+
+        if not (why := unwritten(error)):
+            raise
+        print(f"tsr: {' '.join(sys.argv[1:])[:200]}: a file cannot be written: {why}", file=sys.stderr)
+        sys.exit(2)
 
 
 def _settle_output() -> None:

@@ -26,7 +26,7 @@ def put_in(fault: dict[str, Any]) -> None:
     """
     _fault.update(fault)
     if "at" in fault or "count" in fault or "slow" in fault:
-        _watch_files(os.getcwd())
+        _watch_files(str(Path.cwd()))
         _watch_progress()
     if "torn" in fault:
         _tear(fault["torn"])
@@ -61,7 +61,10 @@ def _watch_files(home: str) -> None:
             path = args[0]
         else:
             return
-        if isinstance(path, str | bytes | os.PathLike) and os.path.abspath(os.fsdecode(path)).startswith(home):
+        if not isinstance(path, str | bytes | os.PathLike):
+            return
+        whole = os.path.abspath(os.fsdecode(path))  # noqa: PTH100 (a link to be removed is not what it points to)
+        if whole.startswith(home):
             _moment("file")
 
     sys.addaudithook(heard)

@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,12 @@ class Broken:
         code, told = self.zygote.run(*words, folder=self.folder, **how)
         assert code == 0, told
         return told
+
+    @cached_property
+    def lock(self) -> dict[str, str]:
+        """Output -> its hash as dvc.lock has it. DVC takes what is there for what its stages have made."""
+        self.project.run("dvc", "commit", "-q", "-f")
+        return {str(out.path): out.md5 for out in lockfile.outputs(self.folder / "dvc.lock")}
 
     def md5(self, path: str) -> str:
         """The hash of an output as DVC has it."""

@@ -14,6 +14,8 @@ from typing import Any
 SEED = int(os.environ.get("TSR_FAULTS_SEED", "7"))  # decides which faults, and when
 OUT = "TSR_FAULTS_OUT"  # the file to write; `make test-faults` names reports/reliability.json
 
+COUNTS = ("injected", "survived")
+
 
 class Record:
     """Counts by kind of fault and by what it struck."""
@@ -37,15 +39,15 @@ class Record:
             {"fault": kind, "struck": struck, "injected": count, "survived": self.survived[kind, struck]}
             for (kind, struck), count in sorted(self.injected.items())
         ]
-        by_kind: dict[str, dict[str, int]] = {}
-        for row in faults:
-            one = by_kind.setdefault(str(row["fault"]), {"injected": 0, "survived": 0})
-            one["injected"] += int(row["injected"])
-            one["survived"] += int(row["survived"])
+        kinds = dict.fromkeys(str(row["fault"]) for row in faults)
+        by_fault = [
+            {"fault": kind} | {what: sum(int(row[what]) for row in faults if row["fault"] == kind) for what in COUNTS}
+            for kind in kinds
+        ]
         return {
             "injected": self.injected.total(),
             "survived": self.survived.total(),
-            "by_fault": by_kind,
+            "by_fault": by_fault,
             "faults": faults,
             "finished_rows": dict(sorted(self.rows.items())),
             "soak": self.soak,
@@ -64,9 +66,11 @@ class Record:
 def machine() -> dict[str, Any]:
     """Return what the faults were survived on."""
     libraries = {name: version(name) for name in ("torch", "transformers", "trl", "dvc", "polars", "duckdb")}
-    return {"system": f"{platform.system()} {platform.machine()}", "cpus": os.cpu_count()} | {
-        "python": platform.python_version()
-    } | libraries
+    return (
+        {"system": f"{platform.system()} {platform.machine()}", "cpus": os.cpu_count()}
+        | {"python": platform.python_version()}
+        | libraries
+    )
 
 
 def drawn(*what: object) -> random.Random:

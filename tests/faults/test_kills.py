@@ -1,4 +1,4 @@
-"""kill -9 of every stage at drawn moments: a rerun ends in the same bytes, and finished rows are not asked for again."""
+"""kill -9 of every stage at drawn moments: a rerun ends in the same bytes, and asks for no finished row again."""
 
 import os
 import random
@@ -47,7 +47,7 @@ def kept(folder: Path) -> list[str]:
 
 
 def killed(broken: Broken, step: Step, draw: random.Random) -> str:
-    """Start a step and kill it at a drawn moment; return which. It must die of it, so a moment is drawn until it does."""
+    """Start a step and kill it at a drawn moment, drawn anew until it dies of one; return which."""
     moments = dict(step.moments)
     ways = ["file", "file", "time", *(["row"] if "row" in moments else []), *(["torn"] if step.kind in ASKS else [])]
     for _ in range(TRIES):

@@ -69,6 +69,7 @@ class Zygote:
         """Start `tsr WORDS` in a folder, with a fault in it."""
         self._count += 1
         log = self._logs / f"{self._count}.log"
+        log.touch()
         asked = {"words": words, "folder": str(folder), "fault": fault or {}, "env": env, "log": str(log)}
         self._say(asked)
         return Child(self, self._next("started"), log)
@@ -210,7 +211,7 @@ def _become(asked: dict[str, Any]) -> None:
             code = 0
         except SystemExit as ended:
             code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
-        except BaseException:  # noqa: BLE001 (as the interpreter does it)
+        except BaseException:
             import traceback
 
             traceback.print_exc()
