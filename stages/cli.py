@@ -151,8 +151,9 @@ def sft() -> None:
     from stages import launching, sft
 
     loaded = _params()
-    if not launching.elsewhere(loaded.block.training):
-        sft.run(loaded.seed, loaded.block)
+    with launching.alone("M0"):
+        if not launching.elsewhere(loaded.block.training):
+            sft.run(loaded.seed, loaded.block)
 
 
 @app.command()
@@ -236,8 +237,9 @@ def dpo(
     if not paths.of_the_plan():
         plan.check_no_model(name)
         invented.refuse(name)
-    if not launching.elsewhere(loaded.block.training):
-        stage.run(loaded.seed, loaded.block, name, policy, steps)
+    with launching.alone(name):
+        if not launching.elsewhere(loaded.block.training):
+            stage.run(loaded.seed, loaded.block, name, policy, steps)
 
 
 @app.command()
@@ -247,8 +249,9 @@ def tune(name: Learner, policy: Policy) -> None:
     from stages import tune as stage
 
     loaded = _params()
-    if not launching.elsewhere(loaded.block.training):
-        stage.run(loaded.seed, loaded.block, name, policy)
+    with launching.alone(name):
+        if not launching.elsewhere(loaded.block.training):
+            stage.run(loaded.seed, loaded.block, name, policy)
 
 
 @app.command()

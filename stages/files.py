@@ -54,9 +54,7 @@ def replacing_folder(path: Path, *, replace: bool) -> Iterator[Path]:
     try:
         beside.mkdir(parents=True)
         yield beside
-        if replace and whole.exists():
-            whole.replace(old)
-        _become(beside, whole, path)
+        _put(beside, whole, old, path, replace=replace)
     except TsrError:
         raise
     except Exception as error:
@@ -91,6 +89,22 @@ def _refused(beside: Path) -> str:
     except OSError as error:
         return error.strerror or str(error)
     return ""
+
+
+def _put(beside: Path, whole: Path, old: Path, told: Path, *, replace: bool) -> None:
+    """Put a folder in its place; of two runs that replace it at once, the later one's stays."""
+    while True:
+        if replace:
+            shutil.rmtree(old, ignore_errors=True)  # as when another run has put one there since
+            with suppress(FileNotFoundError):
+                whole.replace(old)
+        try:
+            _become(beside, whole, told)
+        except TsrError:
+            if replace:
+                continue
+            raise
+        return
 
 
 def _become(beside: Path, whole: Path, told: Path) -> None:

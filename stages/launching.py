@@ -3,12 +3,25 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from stages import paths, rowstore
 from stages.errors import TsrError
 from stages.params import Training
 
 LAUNCHED = "TSR_LAUNCHED"  # set in the processes that train together
+
+
+@contextmanager
+def alone(name: str) -> Iterator[None]:
+    """Wait for another run that trains the same model version: both would write the same checkpoints."""
+    if LAUNCHED in os.environ:  # the process that started these waits for them
+        yield
+        return
+    with rowstore.locked(paths.store() / "locks" / "training" / paths.checked(name)):
+        yield
 
 
 def elsewhere(settings: Training) -> bool:

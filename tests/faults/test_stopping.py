@@ -11,8 +11,8 @@ from broken_project import Broken
 from record import Record
 from zygote import Child
 
-PATIENCE = 120  # seconds until a command is in the middle of its work
-GRACE = 15  # seconds until all of it must be gone
+PATIENCE = 300  # seconds until a command is in the middle of its work
+GRACE = 30  # seconds until all of it must be gone
 SLOW = {"slow": 0.1}
 # What runs -> its words, or the kind of stage; and what is there once it is in the middle of its work.
 AT_WORK: dict[str, tuple[tuple[str, ...], str]] = {

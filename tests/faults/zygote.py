@@ -22,7 +22,7 @@ TESTS = Path(__file__).resolve().parents[1]
 HEAVY = ("torch", "trl", "datasets", "altair", "duckdb", "scipy.stats", "stages.dpo_trainer", "stages.training")
 STAGES = ("prepare", "base", "eft", "sft", "generate", "judge", "score", "pair", "dpo", "measure", "evaluate", "report")
 OTHERS = ("oracle", "refer", "tune", "features", "plan", "show", "gc", "verify", "claims.page", "tournament.run")
-NEVER_ENDS = 180  # seconds
+NEVER_ENDS = 600  # seconds
 
 
 class Child:
