@@ -8,6 +8,7 @@ import pytest
 from broken_project import Broken
 from record import OUT, Record
 
+os.environ["PYTHONDONTWRITEBYTECODE"] = "1"  # DVC hashes folders of code, bytecode and all
 HERE = Path(__file__).parent
 _record = Record()
 
