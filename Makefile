@@ -1,6 +1,7 @@
 # make repro   makes .venv, installs the pinned dependencies, runs `dvc repro`
 # make test    lint, types and the quick tests; what CI runs
 # make test-all  the slow tests too, those with vLLM in an environment of its own
+# make test-faults  kills, full disks, damage, lost remotes, a soak: writes reports/reliability.json; about 20 minutes
 # make install-vllm  makes .venv-vllm: the pinned dependencies with vLLM for the CPU
 # make bench   what the default run (one stage at a time, and side by side), a million prompts (18 GB of disk), the engines and two workers cost: writes reports/benchmarks.json
 # make docs    fills in the outputs of the queries in README and docs, and of the pages that are one session
@@ -15,7 +16,7 @@ STAMP_VLLM := $(VENV_VLLM)/.installed
 export PATH := $(abspath $(BIN)):$(PATH)
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help install install-vllm repro test test-all lint types docs bench clean
+.PHONY: help install install-vllm repro test test-all test-faults lint types docs bench clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -52,11 +53,14 @@ types: install
 	mypy
 
 test: lint types
-	pytest -m "not slow" -n 2 --dist loadgroup
+	pytest -m "not slow and not faults" -n 2 --dist loadgroup
 
 test-all: lint types install-vllm
-	pytest -m "not vllm"
+	pytest -m "not vllm and not faults"
 	PATH="$(abspath $(VENV_VLLM))/bin:$$PATH" $(VENV_VLLM)/bin/python -m pytest -m vllm
+
+test-faults: install
+	TSR_FAULTS_OUT=reports/reliability.json pytest -m faults tests/faults
 
 docs: install
 	python tests/fill_readme.py

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from stages import stopping
 from stages.errors import TsrError, keep_secrets_from_logs, printable, without_secrets
 
 if TYPE_CHECKING:
@@ -75,14 +76,14 @@ def _common(
 
 
 def _params() -> "Params":
-    """Return params.yaml, having checked that the plan is the one that its arms give.
+    """Return params.yaml, having checked that the plan is the one that its arms give, and what DVC's stage reads.
 
     So a stale plan stops the first stage that runs, not the last.
     """
-    from stages import models, params, plan
+    from stages import intact, models, params, plan
 
     loaded = params.load()
-    plan.check_agrees(loaded)
+    intact.check(loaded, plan.check_agrees(loaded))
     models.let_own_code_run(allowed=getattr(loaded.block.base, "trust_remote_code", False))
     return loaded
 
@@ -158,8 +159,9 @@ def sft() -> None:
     from stages import launching, sft
 
     loaded = _params()
-    if not launching.elsewhere(loaded.block.training):
-        sft.run(loaded.seed, loaded.block)
+    with launching.alone("M0"):
+        if not launching.elsewhere(loaded.block.training):
+            sft.run(loaded.seed, loaded.block)
 
 
 @app.command()
@@ -193,6 +195,7 @@ def refer(split: Split) -> None:
     """Stage: let the reference answers of a prompt split be responses among others."""
     from stages import refer as stage
 
+    _params()
     stage.run(split)
 
 
@@ -245,8 +248,9 @@ def dpo(
     if not paths.of_the_plan():
         plan.check_no_model(name)
         invented.refuse(name)
-    if not launching.elsewhere(loaded.block.training):
-        stage.run(loaded.seed, loaded.block, name, policy, steps, None if replay == plan.AS_SET else replay)
+    with launching.alone(name):
+        if not launching.elsewhere(loaded.block.training):
+            stage.run(loaded.seed, loaded.block, name, policy, steps, None if replay == plan.AS_SET else replay)
 
 
 @app.command()
@@ -256,8 +260,9 @@ def tune(name: Learner, policy: Policy) -> None:
     from stages import tune as stage
 
     loaded = _params()
-    if not launching.elsewhere(loaded.block.training):
-        stage.run(loaded.seed, loaded.block, name, policy)
+    with launching.alone(name):
+        if not launching.elsewhere(loaded.block.training):
+            stage.run(loaded.seed, loaded.block, name, policy)
 
 
 @app.command()
@@ -709,6 +714,9 @@ def main() -> None:
         record_at_exit(Path(timings))
     _settle_output()
     keep_secrets_from_logs()
+    stopping.in_order()
+    if "TSR_LAUNCHED" in os.environ:  # one of the processes that train together
+        stopping.with_parent()
     try:
         for word in sys.argv:
             if any("\ud800" <= letter <= "\udfff" for letter in word):
@@ -728,12 +736,17 @@ def main() -> None:
             _tell_fault()
         print(f"tsr: output: {error.strerror}", file=sys.stderr)
         os._exit(2)  # the output is full, and what is left of it cannot go anywhere
-    except Exception:  # a fault of ours, in which what a library says may repeat a URL or a key
-        _tell_fault()
+    except Exception as error:  # a full disk as a library tells it, or a fault of ours
+        from stages.files import unwritten
+
+        if not (why := unwritten(error)):
+            _tell_fault()
+        print(f"tsr: {' '.join(sys.argv[1:])[:200]}: a file cannot be written: {why}", file=sys.stderr)
+        sys.exit(2)
 
 
 def _tell_fault() -> NoReturn:
-    """Print the traceback at hand, without secrets, and end."""
+    """Print the traceback at hand, without secrets, and end: what a library says may repeat a URL or a key."""
     print(without_secrets(traceback.format_exc()), end="", file=sys.stderr)
     sys.exit(1)
 

@@ -2,12 +2,17 @@
 
 import errno
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from stages.errors import TsrError
+
+# What the system says, as libraries in Rust (weights, tokenizers) tell it, in errors of their own that are no OSError.
+_OF_SYSTEM = re.compile(r"([^:]*) \(os error \d+\)")
+_TORCH = "PytorchStreamWriter failed"  # what torch says of a full disk; an unwritable place is told otherwise
 
 
 @contextmanager
@@ -21,8 +26,11 @@ def replacing(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield beside
         beside.replace(path)
-    except OSError as error:
-        raise TsrError(f"{path}: cannot be written: {error.strerror or error}") from error
+    except Exception as error:
+        refused = isinstance(error, TsrError) and "cannot be written" in str(error)
+        if why := unwritten(error) or (_refused(beside) if refused else ""):
+            raise TsrError(f"{path}: cannot be written: {why}") from error
+        raise
     finally:
         with suppress(OSError):  # where it could not be made, there is nothing to remove
             beside.unlink()
@@ -46,16 +54,57 @@ def replacing_folder(path: Path, *, replace: bool) -> Iterator[Path]:
     try:
         beside.mkdir(parents=True)
         yield beside
-        if replace and whole.exists():
-            whole.replace(old)
-        _become(beside, whole, path)
-    except OSError as error:
-        raise TsrError(f"{path}: cannot be written: {error.strerror or error}") from error
+        _put(beside, whole, old, path, replace=replace)
+    except TsrError:
+        raise
+    except Exception as error:
+        if why := unwritten(error):
+            raise TsrError(f"{path}: cannot be written: {why}") from error
+        raise
     finally:
         shutil.rmtree(beside, ignore_errors=True)
         if old.exists() and not whole.exists():
             old.replace(whole)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def unwritten(error: Exception) -> str:
+    """Return what the system says, where an error is of a file that could not be written or read; else nothing."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    said = _OF_SYSTEM.search(str(error))
+    if said and not isinstance(error, TsrError):
+        return said[1].strip()
+    return "No space left on device" if _TORCH in str(error) else ""
+
+
+def _refused(beside: Path) -> str:
+    """Return what the system says to more bytes at the end of a file that goes anyway; nothing where it takes them.
+
+    Some libraries do not tell why a file could not be written: polars calls a full disk a transport error.
+    """
+    try:
+        with beside.open("ab", buffering=0) as handle:
+            handle.write(bytes(1 << 16))
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
+def _put(beside: Path, whole: Path, old: Path, told: Path, *, replace: bool) -> None:
+    """Put a folder in its place; of two runs that replace it at once, the later one's stays."""
+    while True:
+        if replace:
+            shutil.rmtree(old, ignore_errors=True)  # as when another run has put one there since
+            with suppress(FileNotFoundError):
+                whole.replace(old)
+        try:
+            _become(beside, whole, told)
+        except TsrError:
+            if replace:
+                continue
+            raise
+        return
 
 
 def _become(beside: Path, whole: Path, told: Path) -> None:

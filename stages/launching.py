@@ -3,9 +3,12 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from stages import paths, rowstore
 from stages.errors import TsrError
 from stages.params import Training
 
@@ -40,6 +43,16 @@ def asked(file: str) -> Launch:
     except Exception as error:  # whatever a YAML reader and accelerate's own checks raise
         return Launch("", 1, f"cannot be read by accelerate: {' '.join(str(error).split())[:200]}")
     return Launch(kind, count, "" if count > 0 else "num_processes is missing or below 1")
+
+
+@contextmanager
+def alone(name: str) -> Iterator[None]:
+    """Wait for another run that trains the same model version: both would write the same checkpoints."""
+    if LAUNCHED in os.environ:  # the process that started these waits for them
+        yield
+        return
+    with rowstore.locked(paths.store() / "locks" / "training" / paths.checked(name)):
+        yield
 
 
 def elsewhere(settings: Training) -> bool:

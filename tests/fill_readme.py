@@ -13,7 +13,10 @@ from console import WIDTH
 from stages.claims.page import quoted
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("exploring", "forecast", "health"))]
+PAGES = [
+    ROOT / "README.md",
+    *(ROOT / "docs" / f"{name}.md" for name in ("exploring", "forecast", "health", "reliability")),
+]
 ENV = os.environ | {"COLUMNS": WIDTH}
 CLAIMS = ROOT / "reports" / "claims.md"
 BLOCK = re.compile(r"```console\n\$ ((?:duckdb|tsr (?:query|show|sql|forecast|health))\b.*)\n(?:(?!\$ ).*\n)*?```")

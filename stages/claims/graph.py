@@ -4,7 +4,7 @@ dvc.yaml stays the one place that says what a result rests on (tests/test_dvc_ya
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,11 @@ class Graph:
     def task(self, name: str) -> Task:
         """Return a task by its name."""
         return self._tasks[name]
+
+    def reads(self, name: str) -> list[str]:
+        """Return the outputs of other tasks that a task reads: its files, folders around them, files in its folders."""
+        deps = self._tasks[name].deps if name in self._tasks else ()
+        return [out for out in self._made_by if any(_overlap(out, dep) for dep in deps)]
 
     def maker(self, path: str) -> str | None:
         """Return the task that makes a file, or a folder around it; None for code and for what is there before."""
@@ -99,7 +104,9 @@ class Graph:
             yield from visit(name)
 
 
-def of(planned: Row, profile: str, teacher: str, path: Path = DVC_FILE) -> Graph:
+def of(
+    planned: Row, profile: str, teacher: str, path: Path = DVC_FILE, *, left_out: Collection[str] = NOT_RUN
+) -> Graph:
     """Return the graph of a plan (`Plan.as_dict`). Raises TsrError for a dvc.yaml that is not there."""
     if not path.is_file():
         raise TsrError(f"{path}: no such file; run tsr in the folder that holds dvc.yaml and params.yaml")
@@ -108,7 +115,7 @@ def of(planned: Row, profile: str, teacher: str, path: Path = DVC_FILE) -> Graph
     return Graph(
         task
         for name, stage in stages.items()
-        if name not in NOT_RUN
+        if name not in left_out
         for task in _tasks(name, stage, planned, constants)
     )
 
@@ -129,6 +136,10 @@ def _tasks(name: str, stage: Row, planned: Row, constants: dict[str, str]) -> It
             tuple(_filled(dep, values) for dep in stage["deps"]),
             tuple(_filled(out, values) for out in outs),
         )
+
+
+def _overlap(one: str, other: str) -> bool:
+    return one == other or one.startswith(f"{other}/") or other.startswith(f"{one}/")
 
 
 def _params(listed: list[Any]) -> Iterator[str]:

@@ -7,6 +7,7 @@ for, is not run again. What a killed call had finished is found by its hash (`ke
 import os
 import queue
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -19,7 +20,7 @@ from typing import Any
 
 import polars as pl
 
-from stages import paths, rowstore, tables
+from stages import paths, rowstore, stopping, tables
 from stages.claims import collecting, page, running, settings, summary
 from stages.claims.map_points import Map
 from stages.claims.proposals import Proposals
@@ -159,6 +160,7 @@ def _run(settings: Settings, seeds: list[int], asked: Asked) -> Iterator[collect
     with (
         ProcessPoolExecutor(min(asked.workers, len(seeds)), context, initializer=_start, initargs=(said,)) as pool,
         progress(f"claims, {len(seeds)} seeds", tasks * len(seeds), "stages") as advance,
+        stopping.at_once("run the command again, finished stages are kept"),
     ):
         ahead = [pool.submit(_one, settings, seed, root, home, asked.keep) for seed in seeds]
         yield from _ended(ahead, said, advance)
@@ -191,9 +193,11 @@ def _ended(ahead: list[Future[Any]], said: Any, advance: Callable[[int], None]) 
 
 
 def _start(said: Any) -> None:
-    """Prepare a worker: it speaks to the parent through `said`."""
+    """Prepare a worker: it speaks to the parent through `said`, and ends with it; Ctrl-C is the parent's affair."""
     global _done  # noqa: PLW0603 (a worker's own)
     _done = said
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    stopping.with_parent()
 
 
 def _one(settings: Settings, seed: int, root: Path, home: Path, keep: bool) -> collecting.Tables:  # noqa: FBT001 (through a pool)

@@ -1,0 +1,32 @@
+"""What `make test-faults` has written, and what the docs quote of it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FILE = ROOT / "reports/reliability.json"
+FOUND = json.loads(FILE.read_text()) if FILE.is_file() else {}
+pytestmark = pytest.mark.skipif(not FOUND, reason="`make test-faults` has not run here")
+
+
+def test_every_fault_was_survived_and_the_sums_are_right() -> None:
+    for one in ("injected", "survived"):
+        assert FOUND[one] == sum(row[one] for row in FOUND["faults"]) == sum(row[one] for row in FOUND["by_fault"])
+    assert FOUND["survived"] == FOUND["injected"] > 0
+    assert FOUND["finished_rows"]["asked for again"] == 0
+
+
+def test_every_kind_of_stage_was_killed() -> None:
+    from pipeline_file import STAGES
+
+    killed = {row["struck"] for row in FOUND["faults"] if row["fault"] == "kill -9"}
+    assert killed >= {*STAGES, "dvc repro"}
+
+
+def test_the_docs_quote_the_file() -> None:
+    page = (ROOT / "docs/reliability.md").read_text()
+    for row in FOUND["by_fault"]:
+        (line,) = [line for line in page.splitlines() if f" {row['fault']} " in line and line.startswith("│")]
+        assert [int(cell) for cell in line.split("│")[2:4]] == [row["injected"], row["survived"]]
