@@ -130,6 +130,19 @@ def job(made: Project, tmp_path: Path, *stages: str) -> str:
 
 
 @pytest.mark.slow
+def test_a_job_from_nothing_leaves_its_results_in_the_remote(tmp_path: Path) -> None:
+    """One stage and the three that it rests on; at home they come from the run cache, for no dvc.lock came back."""
+    (tmp_path / "tsr").mkdir()
+    made = Project(tmp_path / "tsr")
+    made.run("dvc", "remote", "add", "-q", "--default", "store", str(tmp_path / "store"))
+    made.commit()
+    assert "run: 4 stages, 4 ran, 0 taken from the run cache" in job(made, tmp_path, "score@base.world.rated")
+    assert not (made.folder / "dvc.lock").exists()
+    told = made.run("tsr", "run", "--pull", "score@base.world.rated")
+    assert "run: 4 stages, 0 ran, 4 taken from the run cache" in told
+
+
+@pytest.mark.slow
 def test_jobs_meet_at_the_remote(home: Project, project: Project, tmp_path: Path) -> None:
     """The whole graph, all of it made elsewhere; then one stage that changed; then both at home, where nothing runs."""
     known = len(project.run("dvc", "stage", "list", "--name-only").split())

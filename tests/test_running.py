@@ -456,7 +456,8 @@ class Hanging:
         """Leave nothing behind, whatever the test found."""
         for pid in (self.process.pid, *self.below):
             with suppress(psutil.Error):  # it is gone
-                psutil.Process(pid).kill()
+                for one in [*psutil.Process(pid).children(recursive=True), psutil.Process(pid)]:
+                    one.kill()
         if self.process.stdout and not self.process.stdout.closed:
             self.process.communicate()
 
