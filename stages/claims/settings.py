@@ -12,7 +12,7 @@ from stages.ids import content_id
 from stages.params import Params
 
 Raw = dict[str, Any]
-_DECIDE_NOTHING = ("following", "slots")  # blocks that no result depends on
+_APART = ("following", "slots")  # blocks that no result depends on
 # Rounds where `--arms` names none: what the paper compares, and as many for what stands beside Self-Rewarding.
 ROUNDS = {
     "sr": 5,
@@ -42,8 +42,7 @@ class Settings:
     def hash(self) -> str:
         """Return the hash of all that decides results but the seed and which arms run."""
         decides = {key: self.raw[key] for key in ("profile", "judge", "teacher")}
-        apart = ("following", "slots")
-        block = {key: value for key, value in self.raw[self.raw["profile"]].items() if key not in apart}
+        block = {key: value for key, value in self.raw[self.raw["profile"]].items() if key not in _APART}
         return content_id("claims", decides, block, self._own_arms())
 
     def _own_arms(self) -> Raw:
