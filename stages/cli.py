@@ -245,6 +245,7 @@ def dpo(
     from stages import invented, launching, paths, plan
 
     loaded = _params()
+    paths.model(policy)  # refused before anything is written: a lock already is
     if not paths.of_the_plan():
         plan.check_no_model(name)
         invented.refuse(name)

@@ -41,21 +41,31 @@ def _is_hash(md5: str) -> bool:
 
 
 def _compare(out: lockfile.Output) -> None:
-    if (actual := lockfile.actual_md5(out.path)) == out.md5:
+    damaged = _in_folder(out) if out.md5.endswith(".dir") else _other(out, out.path, out.md5)
+    if not damaged:
         return
-    told = f"its md5 is {actual}; {lockfile.LOCK_FILE} says {out.md5}"
     mend = f"delete {out.path}, then `dvc checkout {out.path}`, `dvc pull` or `dvc repro {out.stage}`"
-    raise TsrError(f"{_file(out)}: damaged or changed since stage {out.stage} made it: {told}; {mend}")
+    raise TsrError(f"{damaged}; {mend}")
 
 
-def _file(out: lockfile.Output) -> Path:
-    """Return the file of an output that is another, where DVC's cache still has the list of a folder's files."""
+def _other(out: lockfile.Output, path: Path, md5: str) -> str:
+    """Return what is wrong with a file of an output; empty where it is as it was made."""
+    if (actual := lockfile.actual_md5(path)) == md5:
+        return ""
+    told = f"its md5 is {actual}; {lockfile.LOCK_FILE} says {md5}"
+    return f"{path}: damaged or changed since stage {out.stage} made it: {told}"
+
+
+def _in_folder(out: lockfile.Output) -> str:
+    """Return what is wrong with a file of a folder. Some may be absent: `dvc pull` fetches single files too.
+
+    DVC's cache has the list of a folder's files; without it nothing is known of them.
+    """
     listed = CACHE / out.md5[:2] / out.md5[2:]
-    if not (out.md5.endswith(".dir") and listed.is_file()):
-        return out.path
+    if not listed.is_file():
+        return ""
     known: dict[str, str] = {entry["relpath"]: entry["md5"] for entry in json.loads(listed.read_text())}
-    for name, md5 in known.items():
-        path: Path = out.path / name
-        if not path.is_file() or lockfile.actual_md5(path) != md5:
-            return path
-    return out.path
+    here = (out.path / name for name in sorted(known))
+    return next(
+        filter(None, (_other(out, path, known[str(path.relative_to(out.path))]) for path in here if path.is_file())), ""
+    )

@@ -59,7 +59,10 @@ def _shut_in(db: duckdb.DuckDBPyConnection, folders: list[Path], files: list[Pat
     linked = [file for file in files if not any(file.resolve().is_relative_to(folder) for folder in whole)]
     linked += [Path(plan) for (plan,) in db.sql("select getvariable('plan')").fetchall()]
     for setting, allowed in (("allowed_directories", folders), ("allowed_paths", linked)):
-        db.execute("set variable allowed = $allowed", {"allowed": [str(path) for path in allowed]})
+        names = {
+            name for path in allowed for name in (str(path), glob.escape(str(path)))
+        }  # patterns are held to it too
+        db.execute("set variable allowed = $allowed", {"allowed": sorted(names)})
         db.execute(f"set {setting} = getvariable('allowed')")
     db.execute("set enable_external_access = false")
     db.execute("set python_enable_replacements = false")

@@ -8,7 +8,7 @@ from made_claims import Row, make
 
 from stages import cli
 from stages.claims import contrasts, map_points, map_verdicts, page, proposals, proposals_page, settings
-from stages.claims.findings import NOT_SUPPORTED, SUPPORTED
+from stages.claims.findings import NOT_SUPPORTED, REFUTED, SUPPORTED
 from stages.claims.map_points import Map, Point
 from stages.claims.map_verdicts import LOSES, NOT_RUN, OPEN, TIES, WINS, Place
 from stages.claims.statistics import Paired
@@ -159,7 +159,7 @@ def test_a_proposal_must_beat_each_rival_at_equal_tokens(homes: tuple[Path, Path
         *("mine_1_sr_tokens", "mine_1_tsr_tokens"),
         *("mine_2_sr_tokens", "mine_2_tsr_tokens"),
     ]
-    assert [one.verdict for one in primary] == [NOT_SUPPORTED, SUPPORTED, SUPPORTED, SUPPORTED]
+    assert [one.verdict for one in primary] == [NOT_SUPPORTED, REFUTED, SUPPORTED, SUPPORTED]
     assert len(beside) == 8
     (told,) = proposals_page.told(wanted, primary)
     assert told["held"] == "does not hold after round 1, holds after round 2"

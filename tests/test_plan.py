@@ -240,6 +240,7 @@ OF_THE_PLAN = {
     "forecast": [],
     "doctor": [],
     "gc": [],
+    "run": [],
 }
 
 
