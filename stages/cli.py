@@ -644,9 +644,10 @@ def claims(
     from stages.claims import map_points, proposals
     from stages.claims import run as tool
 
-    if (whole_map or beyond) and (arms or judge or change or check or (whole_map and beyond)):
+    if (whole_map or beyond) and (arms or judge or change or check or report or into != "main" or whole_map is beyond):
         file = "map.yaml" if whole_map else "proposals.yaml"
-        raise TsrError(f"claims: stages/claims/{file} says what runs; expected no arms, judge, -S or --check beside it")
+        told = "expected no --arms, --judge, -S, --check, --report or --into beside it"
+        raise TsrError(f"claims: stages/claims/{file} says what runs; {told}")
     if report:
         tool.report(into)
     elif whole_map:

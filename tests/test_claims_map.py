@@ -52,19 +52,29 @@ def homes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
 
 def test_points_are_told_apart_by_what_they_change(homes: tuple[Path, Path]) -> None:
     home, middle = homes
-    run_at(middle, {}, lead=0.5)
+    run_at(middle, {}, lead=0.5, seeds=[*SEEDS, 5])
     run_at(home, {"always": 0, "a.b": 5.0e-5}, lead=-1.0)
     found = map_verdicts.places(MAP, home, middle)
     assert [(place.point.label, place.verdict, len(place.numbers.seeds)) for place in found] == [
-        ("params.yaml as it is", WINS, 4),
+        ("params.yaml as it is", WINS, 5),
+        ("the same, the map's seeds alone", WINS, 4),
         ("low", LOSES, 4),
         ("high", NOT_RUN, 0),
     ]
-    assert found[0].around is not None and found[0].around.mean == pytest.approx(0.5)
-    assert found[0].scores == pytest.approx((4.5, 4.0)), "SR as it was when it had spent TSR's 400 tokens"
-    assert found[0].judge == pytest.approx({seed: 0.1 * seed for seed in SEEDS})
-    tested = [(place.test.p_t, place.p) for place in found if place.test]
+    assert found[1].around is not None and found[1].around.mean == pytest.approx(0.5)
+    assert found[1].scores == pytest.approx((4.5, 4.0)), "SR as it was when it had spent TSR's 400 tokens"
+    assert found[1].judge == pytest.approx({seed: 0.1 * seed for seed in SEEDS})
+    assert found[2].shift is not None and found[2].shift.mean == pytest.approx(-1.5), "against the middle, seed by seed"
+    assert found[2].shift.low == found[2].shift.high, "the seeds' own spread is in both"
+    tested = [(place.test.p_t, place.p) for place in found if place.test and place.p]
     assert min(tested)[1] == pytest.approx(2 * min(tested)[0]), "corrected for the two points that ran"
+
+
+def test_where_sr_spent_less_tsr_cannot_win_at_equal_cost() -> None:
+    clear = Paired(0.5, 0.4, 0.6, 4, 4, 0.001, None)
+    assert [map_verdicts.verdict(clear, 0.25, spent) for spent in (1.0, 0.95, 0.94)] == [WINS, WINS, OPEN]
+    worse = Paired(-0.5, -0.6, -0.4, 4, 0, 0.001, None)
+    assert map_verdicts.verdict(worse, 0.25, 0.5) == LOSES, "with less, SR still did better"
 
 
 @pytest.mark.parametrize(
@@ -130,7 +140,7 @@ def test_the_page_shows_every_point_and_each_of_its_seeds(
 def proposed(rounds: int = 2) -> proposals.Proposals:
     arm = {"rounds": rounds, "strategy": "self_rewarding", "past": False, "future": False}
     return proposals.Proposals(
-        101, 2, {"sr": 5, "tsr": 2}, {}, {"mine": proposals.Proposal("It is.", "It may.", arm, [1, 2])}
+        101, 4, {"sr": 5, "tsr": 2}, {}, {"mine": proposals.Proposal("It is.", "It may.", arm, [1, 2])}
     )
 
 
@@ -140,7 +150,7 @@ def test_a_proposal_must_beat_each_rival_at_equal_tokens(homes: tuple[Path, Path
     wanted = proposed()
 
     def says(judge: str, seed: int, arm: str, number: int) -> Row:
-        told = ahead_by(0.5)("self", seed - 100, arm, number)  # type: ignore[operator]
+        told = ahead_by(0.5)("self", seed - 100, arm, number) | {"gap": 1 + 0.01 * seed}  # type: ignore[operator]
         if arm == "mine":  # after 1 round level with SR at 150 tokens, after 2 ahead of it at 300
             more = 0.75 + 0.01 * (seed - 102.5) if number == 1 else 2.2 + 0.01 * seed
             told |= {"true_score": 2 + (more if number else 0), "tokens": 150 * number, "updates": number}
@@ -149,19 +159,22 @@ def test_a_proposal_must_beat_each_rival_at_equal_tokens(homes: tuple[Path, Path
     make(
         middle.parent / proposals.NAME,
         {"self": {"sr": 5, "tsr": 2, "mine": 2}},
-        [101, 102, 103, 104],
+        [101, 102, 103, 104, 105],
         says,
         changed=json.dumps(wanted.changed, sort_keys=True),
     )
-    results = contrasts.read_changed(middle.parent / proposals.NAME, wanted.changed)
-    primary, beside = proposals_page.found(wanted, results)
-    assert [one.claim.key for one in primary] == [
+    beyond = proposals_page.found(wanted, middle.parent / proposals.NAME)
+    assert (sorted(beyond.results.runs["seed"]), beyond.later) == ([101, 102, 103, 104], [105])
+    assert [one.claim.key for one in beyond.primary] == [
         *("mine_1_sr_tokens", "mine_1_tsr_tokens"),
         *("mine_2_sr_tokens", "mine_2_tsr_tokens"),
     ]
-    assert [one.verdict for one in primary] == [NOT_SUPPORTED, REFUTED, SUPPORTED, SUPPORTED]
-    assert len(beside) == 8
-    (told,) = proposals_page.told(wanted, primary)
+    assert [one.verdict for one in beyond.primary] == [NOT_SUPPORTED, REFUTED, SUPPORTED, SUPPORTED]
+    assert len(beyond.beside) == 8
+    assert [one.claim.ask.points[0].arm for one in beyond.control] == ["sr"] * 5
+    assert {one.claim.key for one in beyond.again} >= {"tsr_sr4", "sr_gap"}
+    assert all(one.verdict != NOT_RUN for one in beyond.again)
+    (told,) = proposals_page.told(beyond)
     assert told["held"] == "does not hold after round 1, holds after round 2"
 
 
@@ -177,10 +190,10 @@ def test_the_proposals_in_the_repository_can_run() -> None:
     assert set(asked.arms) == {*wanted.against, *wanted.proposals}
 
 
-@pytest.mark.parametrize("more", [["--arms", "sr"], ["--judge", "M0"], ["-S", "seed=1"], ["--check"]])
+@pytest.mark.parametrize("more", [["--arms", "sr"], ["--judge", "M0"], ["-S", "seed=1"], ["--check"], ["--into", "x"]])
 @pytest.mark.parametrize("mode", ["--map", "--beyond"])
 def test_what_runs_stands_in_the_file_alone(mode: str, more: list[str]) -> None:
-    with pytest.raises(TsrError, match=r"says what runs; expected no arms"):
+    with pytest.raises(TsrError, match=r"says what runs; expected no --arms"):
         cli.app(["claims", mode, *more], standalone_mode=False)
 
 

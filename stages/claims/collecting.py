@@ -49,7 +49,7 @@ def collect(seed: Seed, outcome: Outcome) -> Tables:
 
 
 def _run(seed: Seed, outcome: Outcome) -> Row:
-    deps = {dep for task in outcome.tasks for dep in task.deps if dep.startswith("stages/")}
+    deps = {dep for task in seed.graph.all for dep in task.deps if dep.startswith("stages/")}
     return {
         "settings": outcome.settings.hash,
         "seed": outcome.seed,

@@ -17,7 +17,7 @@ QUERIES = SQL / "claims"
 COSTS = ("updates", "tokens", "cpu_seconds")
 QUANTITIES = (
     *("true_score", "fixed_agreement", "gap", "true_gap", "upside_down", "yield", "cosine", "cosine_centred"),
-    *("feature_distance", "gradient_distance", "grad_norm", "margin"),
+    *("feature_distance", "gradient_distance", "grad_norm", "margin", "margin_per_update"),
 )
 _DIGITS = 6  # of a number; what differs behind them is rounding, and would pass for a spread to test against
 
@@ -80,6 +80,13 @@ def read_changed(home: Path, changed: dict[str, Any]) -> Results:
     found = _most(runs.filter(pl.col("changed") == json.dumps(changed, sort_keys=True)))
     rounds = summary.by_round(home).filter(pl.col("run").is_in(found["run"].to_list()))
     return Results(found, rounds, _points(rounds), runs.height - found.height)
+
+
+def only(results: Results, seeds: Sequence[int]) -> Results:
+    """Return the results of some seeds; the other runs count as left out."""
+    runs = results.runs.filter(pl.col("seed").is_in(seeds))
+    rounds = results.rounds.filter(pl.col("seed").is_in(seeds))
+    return Results(runs, rounds, _points(rounds), results.left_out + results.runs.height - runs.height)
 
 
 def _most(runs: pl.DataFrame) -> pl.DataFrame:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from stages.claims.contrasts import Numbers, Results, numbers
-from stages.claims.hypotheses import CLAIMS, KEPT, Claim, Point
+from stages.claims.hypotheses import CLAIMS, KEPT, Claim, Compared, Point
 from stages.claims.statistics import ALPHA, Interval, Paired, bootstrap, holm, interval, paired
 from stages.reporting.figures import name_of
 
@@ -45,6 +45,7 @@ class Finding:
     test: Paired | None
     p: float | None
     spent: float | None
+    cost: float | None = None  # tokens of the one arm as a multiple of the other's, where two are compared as they are
 
     @property
     def sides(self) -> tuple[float, float] | None:
@@ -95,7 +96,30 @@ def _finding(results: Results, claim: Claim, found: Numbers, test: Paired | None
         test,
         p,
         spent,
+        _cost(results, claim),
     )
+
+
+def _cost(results: Results, claim: Claim) -> float | None:
+    """Return how many times the tokens of the other arm the one took, on average; None where that says nothing."""
+    ask = claim.ask
+    if (
+        not isinstance(ask, Compared)
+        or ask.quantity != "true_score"
+        or not ask.other.round
+        or ask.one.arm == ask.other.arm
+    ):
+        return None
+    one, other = (
+        dict(
+            results.points.filter(quantity="tokens", judge=at.judge, arm=at.arm, round=at.round)
+            .select("seed", "value")
+            .iter_rows()
+        )
+        for at in (ask.one, ask.other)
+    )
+    ratios = [one[seed] / other[seed] for seed in one if other.get(seed)]
+    return fmean(ratios) if ratios else None
 
 
 def _lacking(results: Results, claim: Claim, ran: int) -> str:

@@ -53,6 +53,11 @@ class Graph:
         deps = self._tasks[name].deps if name in self._tasks else ()
         return [out for out in self._made_by if any(_overlap(out, dep) for dep in deps)]
 
+    @property
+    def all(self) -> list[Task]:
+        """Return every task of the plan, in order."""
+        return [self._tasks[name] for name in self._order]
+
     def maker(self, path: str) -> str | None:
         """Return the task that makes a file, or a folder around it; None for code and for what is there before."""
         tries = [path, *(str(parent) for parent in Path(path).parents)]

@@ -99,7 +99,7 @@ GAP, LEARNING, RIVALS, PARTS, JUDGES, DRIFT = (
     "Drift of the judge",
 )
 SECTIONS = (GAP, LEARNING, RIVALS, PARTS, JUDGES, DRIFT)
-_SR_FIRST, _SR, _SR_MORE = Point("sr", 1), Point("sr", 4), Point("sr", 5)
+_SR_FIRST, _SR_TWO, _SR, _SR_MORE = Point("sr", 1), Point("sr", 2), Point("sr", 4), Point("sr", 5)
 _TSR_FIRST, _TSR = Point("tsr", 1), Point("tsr", 2)
 _START = Point("sr", 0)
 
@@ -151,11 +151,20 @@ CLAIMS: tuple[Claim, ...] = (
     _shrinks("sr_gap", "gap", "SR's judged gap shrinks over 4 rounds", _COLLAPSE, quoted=True, says=1 / 9),
     _shrinks("sr_true_gap", "true_gap", "SR's true gap shrinks over 4 rounds", IMPLIED, quoted=True),
     _keeps("tsr_gap", GAP, "gap", "TSR keeps its judged gap", "it stays", _TSR, _TSR_FIRST, quoted=True),
-    _keeps("tsr_true_gap", GAP, "true_gap", "TSR keeps its true gap", IMPLIED, _TSR, _TSR_FIRST),
-    _ahead("gap_ahead", GAP, "TSR's judged gap is wider than SR's in round 2", IMPLIED, _TSR, Point("sr", 2), "gap"),
-    _ahead(
-        "true_gap_ahead", GAP, "TSR's true gap is wider than SR's in round 2", IMPLIED, _TSR, Point("sr", 2), "true_gap"
+    _keeps(
+        "sr_gap2",
+        GAP,
+        "gap",
+        "SR keeps its judged gap over 2 rounds, as long as TSR's are",
+        BESIDE,
+        _SR_TWO,
+        _SR_FIRST,
+        quoted=True,
     ),
+    _keeps("sr_true_gap2", GAP, "true_gap", "SR keeps its true gap over 2 rounds", BESIDE, _SR_TWO, _SR_FIRST),
+    _keeps("tsr_true_gap", GAP, "true_gap", "TSR keeps its true gap", IMPLIED, _TSR, _TSR_FIRST),
+    _ahead("gap_ahead", GAP, "TSR's judged gap is wider than SR's in round 2", IMPLIED, _TSR, _SR_TWO, "gap"),
+    _ahead("true_gap_ahead", GAP, "TSR's true gap is wider than SR's in round 2", IMPLIED, _TSR, _SR_TWO, "true_gap"),
     Claim(
         "sr_cosine",
         LEARNING,
@@ -179,7 +188,7 @@ CLAIMS: tuple[Claim, ...] = (
         LEARNING,
         "TSR's chosen and rejected are less alike than SR's in round 2",
         IMPLIED,
-        Compared("cosine", _TSR, Point("sr", 2)),
+        Compared("cosine", _TSR, _SR_TWO),
         above=False,
     ),
     _shrinks(
@@ -191,13 +200,20 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     _shrinks("sr_grad_norm", "grad_norm", "In SR the norm of DPO's gradient falls over 4 rounds", _GRADIENT),
     _shrinks("sr_margin", "margin", "In SR the margin that DPO reaches falls over 4 rounds", _GRADIENT, quoted=True),
+    _shrinks(
+        "sr_margin_per_update",
+        "margin_per_update",
+        "In SR the margin an update reaches falls over 4 rounds",
+        "not a claim of the paper: fewer pairs make fewer updates, which alone make a smaller margin",
+        quoted=True,
+    ),
     _ahead(
         "gradient_ahead",
         LEARNING,
         "TSR's gradients are further apart than SR's in round 2",
         IMPLIED,
         _TSR,
-        Point("sr", 2),
+        _SR_TWO,
         "gradient_distance",
     ),
     Claim(
@@ -210,7 +226,7 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     _ahead("sr_m0", RIVALS, "SR improves on M0 in 4 rounds", "AlpacaEval 2.0: 19.69 against 5.96", _SR, _START),
     _ahead("tsr_m0", RIVALS, "TSR improves on M0 in 2 rounds", "AlpacaEval 2.0: 29.44 against 5.96", _TSR, _START),
-    _ahead("tsr_sr2", RIVALS, "TSR's 2 rounds beat SR's 2", IMPLIED, _TSR, Point("sr", 2), quoted=True),
+    _ahead("tsr_sr2", RIVALS, "TSR's 2 rounds beat SR's 2", IMPLIED, _TSR, _SR_TWO, quoted=True),
     _ahead("tsr_sr4", RIVALS, "TSR's 2 rounds beat SR's 4", HEADLINE, _TSR, _SR, quoted=True),
     _ahead("tsr_sr5", RIVALS, "TSR's 2 rounds beat SR's 5", COMPUTE, _TSR, _SR_MORE, quoted=True),
     *(
@@ -232,6 +248,15 @@ CLAIMS: tuple[Claim, ...] = (
         "Anchored Rejection contributes more than Future-Guided Chosen",
         Point("past_only", 2),
         Point("future_only", 2),
+        quoted=True,
+    ),
+    Claim(
+        "past_future_tokens",
+        PARTS,
+        "The past alone does more than the future alone at equal tokens",
+        "Anchored Rejection contributes more than Future-Guided Chosen",
+        Equal("tokens", Point("past_only", 2), Point("future_only", 2)),
+        above=True,
         quoted=True,
     ),
     _ahead(
@@ -346,7 +371,7 @@ CLAIMS: tuple[Claim, ...] = (
             f"drift_{arm}",
             DRIFT,
             "fixed_agreement",
-            f"After {rounds} {'round' if rounds == 1 else 'rounds'} of {name} the model judges as well as M0",
+            f"After {rounds} {'round' if rounds == 1 else 'rounds'} of {name} the model keeps 90 % of M0's agreement",
             "not a claim of the paper, but what all its arms rest on",
             Point(arm, rounds),
             Point(arm, 0),

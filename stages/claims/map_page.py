@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from stages.claims import drawing, map_points, map_verdicts, summary, wording
-from stages.claims.map_verdicts import LOSES, MIDDLE, NOT_RUN, OPEN, TIES, WINS, Place
+from stages.claims.map_verdicts import LOSES, MIDDLE, MIDDLE_SAME, NOT_RUN, OPEN, TIES, WINS, Place
+from stages.claims.statistics import ALPHA, Interval
 from stages.claims.wording import NOTHING
 from stages.reporting.figures import Figure
 from stages.reporting.verdicts import NBSP, number, signed
@@ -22,6 +23,7 @@ def context(middle: Path) -> Row | None:
         return None
     wanted = map_points.read()
     found = map_verdicts.places(wanted, home, middle)
+    counted = [place for place in found if place.point != MIDDLE_SAME]
     values = [value for place in found for value in place.numbers.seeds.values()]
     scale = (min(values), max(values))
     rows = [_row(place, scale) for place in found]
@@ -30,8 +32,9 @@ def context(middle: Path) -> Row | None:
         "arms": wanted.arms,
         "rows": rows,
         "axes": [(axis, list(group)) for axis, group in groupby(rows, key=lambda row: row["axis"])],
-        "counts": [(word, sum(place.verdict == word for place in found)) for word in VERDICTS],
-        "points": len(found),
+        "counts": [(word, sum(place.verdict == word for place in counted)) for word in VERDICTS],
+        "points": len(counted),
+        "after_holm": sum(place.p is not None and place.p < ALPHA for place in counted),
     }
 
 
@@ -43,6 +46,7 @@ def figure(middle: Path) -> list[Figure]:
     dots = [
         {"judge": place.judge[seed], "difference": value, "where": "middle" if place.point == MIDDLE else "elsewhere"}
         for place in map_verdicts.places(map_points.read(), home, middle)
+        if place.point != MIDDLE_SAME
         for seed, value in place.numbers.seeds.items()
         if seed in place.judge
     ]
@@ -62,7 +66,8 @@ def _row(place: Place, scale: tuple[float, float]) -> Row:
         "tsr": number(scores[0]) if scores else NOTHING,
         "sr": number(scores[1]) if scores else NOTHING,
         "difference": signed(around.mean) if around else NOTHING,
-        "around": _between(place),
+        "around": _between(around),
+        "shift": f"{signed(place.shift.mean)} ({_between(place.shift)})" if place.shift else NOTHING,
         "p_t": wording.chance(place.test.p_t if place.test else None),
         "p": wording.chance(place.p),
         "spent": f"{number(100 * sum(spent.values()) / len(spent), 0)}{NBSP}%" if spent else NOTHING,
@@ -71,8 +76,7 @@ def _row(place: Place, scale: tuple[float, float]) -> Row:
     }
 
 
-def _between(place: Place) -> str:
-    around = place.around
+def _between(around: Interval | None) -> str:
     if around is None or around.low is None or around.high is None:
         return NOTHING
     return f"{signed(around.low)} to {signed(around.high)}"

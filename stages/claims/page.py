@@ -88,19 +88,20 @@ def pages(home: Path) -> tuple[str, str]:
 
 def _beyond(home: Path) -> Row | None:
     """Return what became of the proposals, as the templates show it; None where they did not run."""
-    read_ = proposals_page.read(home)
-    if read_ is None:
+    beyond = proposals_page.read(home)
+    if beyond is None:
         return None
-    wanted, results = read_
-    primary, beside = proposals_page.found(wanted, results)
-    scales = {key: drawing.span(list(group)) for key, group in _by_scale([*primary, *beside])}
-    return {
-        "proposals": proposals_page.told(wanted, primary),
-        "rows": [_row(one, scales[_scale(one)]) for one in primary],
-        "beside": [_row(one, scales[_scale(one)]) for one in beside],
-        "ran": _ran(results, [SELF]),
-        "scores": [table for table in _tables(results, SELF) if table["in_text"]],
-        "seeds": sorted(set(results.runs["seed"])),
+    lists = {name: getattr(beyond, name) for name in ("primary", "beside", "control", "again")}
+    scales = {
+        key: drawing.span(list(group)) for key, group in _by_scale([one for part in lists.values() for one in part])
+    }
+    rows = {name: [_row(one, scales[_scale(one)]) for one in part] for name, part in lists.items()}
+    return rows | {
+        "proposals": proposals_page.told(beyond),
+        "ran": _ran(beyond.results, [SELF]),
+        "later": _listed(beyond.later) if beyond.later else "",
+        "scores": [table for table in _tables(beyond.results, SELF) if table["in_text"]],
+        "seeds": sorted(set(beyond.results.runs["seed"])),
     }
 
 
@@ -186,12 +187,21 @@ def _ran(results: Results, judges: Sequence[str]) -> list[tuple[str, str]]:
 
 def _conditions(results: Results) -> list[tuple[str, str]]:
     """Return what all numbers rest on beside."""
-    told = [("Profile", str(results.runs["profile"][0])), *_settings(results)]
+    told = [("Profile", str(results.runs["profile"][0])), *_settings(results), *_first_judge(results)]
     codes = results.runs["code"].n_unique()
     told.append(("Code", "one version" if codes == 1 else f"{codes} versions; see `code` in claims_runs"))
     if results.left_out:
         told.append(("Left out", f"{results.left_out} runs of other settings in the same folder"))
     return told
+
+
+def _first_judge(results: Results) -> list[tuple[str, str]]:
+    """Return how well M0 judges, on which all arms rest and which differs much from seed to seed."""
+    known = results.points.filter(quantity="fixed_agreement", judge=SELF, round=0).unique("seed")["value"].to_list()
+    if not known:
+        return []
+    low, mean, high = (f"{100 * value:.0f} %" for value in (min(known), sum(known) / len(known), max(known)))
+    return [("M0 as a judge", f"agrees with the truth in {mean} of the fixed responses, from {low} to {high} by seed")]
 
 
 def _listed(seeds: list[int]) -> str:

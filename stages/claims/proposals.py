@@ -69,6 +69,26 @@ class Proposals:
         ]
 
     @property
+    def fresh(self) -> list[int]:
+        """Return the seeds that count."""
+        return list(range(self.first, self.first + self.seeds))
+
+    @property
+    def control(self) -> list[Claim]:
+        """Return what SR itself, which proposes nothing, does against TSR by the same rule. Thought of afterwards."""
+        return [
+            Claim(
+                f"control_{after}",
+                SECTION,
+                f"Control: {name_of('sr')} itself is ahead of {name_of('tsr')} after round {after}, at equal {PRIMARY}",
+                BESIDE,
+                Equal(PRIMARY, Point("sr", after), Point("tsr", self.against["tsr"])),
+                above=True,
+            )
+            for after in range(1, self.against["sr"] + 1)
+        ]
+
+    @property
     def beside(self) -> list[Claim]:
         """Return the same at the other costs."""
         return [claim for cost in COSTS if cost != PRIMARY for claim in self.claims(cost)]

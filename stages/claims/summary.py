@@ -31,6 +31,10 @@ def by_round(home: Path) -> pl.DataFrame:
         .join(rounds, left_on=["run", "trained"], right_on=["run", "model"], how="left")
         .drop("trained")
         .sort("run", "arm", "round")
+        .with_columns(updates_here=pl.col("updates").diff().over("run", "arm"))
+        .with_columns(
+            margin_per_update=pl.when(pl.col("updates_here") > 0).then(pl.col("margin") / pl.col("updates_here"))
+        )
     )
 
 

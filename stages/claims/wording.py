@@ -9,7 +9,7 @@ from stages.reporting.figures import name_of
 from stages.reporting.verdicts import NBSP, number, signed
 
 NOTHING = "\N{EN DASH}"
-_DIGITS = {"cosine": 4, "cosine_centred": 4, "gradient_distance": 1}
+_DIGITS = {"margin_per_update": 4, "cosine": 4, "cosine_centred": 4, "gradient_distance": 1}
 COST_NAMES = {"updates": "updates", "tokens": "tokens", "cpu_seconds": "seconds of processor time"}
 Row = dict[str, Any]
 
@@ -103,7 +103,9 @@ def remarks(found: Finding) -> list[str]:
         told.append(f"{number(found.sides[1] / found.sides[0], 1)} times smaller, by the means")
     told += _beside_the_paper(found)
     if isinstance(ask, Equal) and found.spent is not None and found.spent < 1:
-        told.append(f"SR's rounds took {100 * found.spent:.0f}{NBSP}% of it")
+        told.append(f"{name_of(ask.other.arm)}'s rounds took {100 * found.spent:.0f}{NBSP}% of it")
+    if found.cost is not None:
+        told.append(f"at {number(found.cost)} times the tokens")
     return told
 
 

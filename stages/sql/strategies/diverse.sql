@@ -2,25 +2,40 @@
 -- least like the prompt's other responses; rejected = the worst-scored, and of several the one most like the others.
 -- A judge's scores are coarse, so many responses share the best and the worst one; among the worst the typical mistake is
 -- what has most to be unlearned. The current model and, where there is one, the future model stand on both sides.
+-- Likeness is that of the first 400 characters, in bytes that need no change: of long texts, the whole would take hours.
 -- Grain: one row per prompt.
 with usable as (
-    select distinct prompt_id, generation_id, response, score
+    select distinct prompt_id, generation_id, left(response, 400) as opening, score
     from candidates
     where (role = 'own' or role = 'future') and finish_reason = 'stop' and score is not null
 ),
 
+compared as (
+    select
+        one.generation_id as one_id,
+        other.generation_id as other_id,
+        -- 1 for the same text, 0 for one with nothing in common.
+        1 - levenshtein(one.opening, other.opening)::double
+            / greatest(strlen(one.opening), strlen(other.opening), 1) as likeness
+    from usable as one
+    join usable as other on other.prompt_id = one.prompt_id and other.generation_id > one.generation_id
+),
+
+likened as (
+    select one_id as generation_id, likeness from compared
+    union all
+    select other_id, likeness from compared
+),
+
 alike as (
     select
-        a.prompt_id,
-        a.generation_id,
-        a.score,
-        -- 1 for the same text, 0 for one with nothing in common; null, and then 0, for a response without others.
-        coalesce(avg(
-            1 - levenshtein(a.response, b.response)::double / greatest(length(a.response), length(b.response), 1)
-        ), 0) as likeness
-    from usable as a
-    left join usable as b on b.prompt_id = a.prompt_id and b.generation_id <> a.generation_id
-    group by a.prompt_id, a.generation_id, a.score
+        prompt_id,
+        generation_id,
+        score,
+        coalesce(avg(likeness), 0) as likeness  -- of a response without others: 0
+    from usable
+    left join likened using (generation_id)
+    group by prompt_id, generation_id, score
 ),
 
 sided as (
