@@ -93,6 +93,7 @@ class Asked:
 
 
 @WITH_RAY
+@pytest.mark.slow
 def test_a_run_begins_on_one_machine_and_ends_on_many(tiny: Path, place: Path) -> None:
     """The whole table, bit for bit, log-probabilities too; each row is made once."""
     words = [f"next {letter * n}" for letter in "abcd" for n in range(1, 6)]
