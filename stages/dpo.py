@@ -84,6 +84,7 @@ def fit(
     )
     trainer.ref_model = None  # its log-probabilities are all that is needed from here
     total = steps or schedule.epochs * -(-ordered.height // schedule.batch_size)
-    if schedule.replay:
-        trainer.replay = judging.of(job, tokenizer, total)
-    return train(trainer, job, "dpo", total)
+    if not schedule.replay:
+        return train(trainer, job, "dpo", total)
+    trainer.replay = judging.of(job, tokenizer, total)
+    return train(trainer, job, "dpo", total, {"replay_left_out": trainer.replay.left_out})

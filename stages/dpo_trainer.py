@@ -25,10 +25,15 @@ class Trainer(DPOTrainer):  # type: ignore[misc]
         return loss if self.replay is None else loss + self._replayed(model, self.replay)
 
     def _replayed(self, model: Any, replay: Replay) -> Any:
-        """Return the mean loss a token of this part of the step's judging examples."""
-        batch = replay.batch(self.state.global_step, self.accelerator.process_index)
+        """Return this part of the mean loss a token of the step's judging examples.
+
+        The trainer takes the mean over a step's parts and over processes; so the parts are weighed by their tokens.
+        """
+        step, times = self.state.global_step, self.current_gradient_accumulation_steps
+        batch = replay.batch(step, self.accelerator.process_index, times)
         loss = model(**{name: tensor.to(self.accelerator.device) for name, tensor in batch.items()}).loss
+        loss = loss * replay.weight(step, batch, times)
         logged = self._metrics["train"]
         logged["replay/loss"].append(self.accelerator.gather(loss.detach()).mean().item())
-        logged["replay/tokens"].append(replay.tokens(self.state.global_step))
+        logged["replay/tokens"].append(replay.tokens(step))
         return loss

@@ -33,17 +33,22 @@ def take_in(base_model: str, settings: GivenBase, to: Path) -> None:
     does not allow, is not known to transformers, whose weights are not those of its configuration or are no numbers,
     or whose template cannot be used.
     """
-    found = Path(base_model) if is_folder(base_model) else downloaded(base_model)
+    found = Path(base_model) if is_folder(base_model) else downloaded(base_model, settings)
     check_folder(found, settings)
     tokenizer = fitted(found, settings, base_model)  # before gigabytes are copied
     check_weights(found, settings)
     check_finite(found)
     with replacing_folder(to, replace=True) as beside:
-        for pattern in _TAKEN if not settings.trust_remote_code else (*_TAKEN, "*.py"):
+        for pattern in _taken(settings):
             for file in found.glob(pattern):
                 shutil.copyfile(file, beside / file.name)
         tokenizer.save_pretrained(beside)
         _tell_config(beside, tokenizer)
+
+
+def _taken(settings: GivenBase) -> list[str]:
+    """Return which files of a model are taken; its own code only where it may run."""
+    return [*_TAKEN, "*.py"] if settings.trust_remote_code else list(_TAKEN)
 
 
 def is_folder(base_model: str) -> bool:
@@ -62,7 +67,7 @@ def on_hub(base_model: str) -> tuple[str, str]:
     return pinned["name"], pinned["revision"]
 
 
-def downloaded(base_model: str, *, local_only: bool = False) -> Path:
+def downloaded(base_model: str, settings: GivenBase, *, local_only: bool = False) -> Path:
     """Return the folder in the hub's cache with a model of the hub; with `local_only`, nothing is asked for there.
 
     Raises TsrError for one that cannot be had.
@@ -74,7 +79,8 @@ def downloaded(base_model: str, *, local_only: bool = False) -> Path:
     lost = "" if local_only else hub.out_of_reach()
     here = local_only or bool(lost)
     try:
-        return Path(snapshot_download(name, revision=commit, allow_patterns=list(_TAKEN), local_files_only=here))
+        taken = _taken(settings)
+        return Path(snapshot_download(name, revision=commit, allow_patterns=taken, local_files_only=here))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         told = lost or " ".join(str(error).split())[:200]
         raise TsrError(f"params.yaml: base_model: {base_model} cannot be had from the hub: {told}") from error

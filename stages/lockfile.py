@@ -52,7 +52,19 @@ def ran(path: Path = LOCK_FILE) -> dict[str, Ran]:
 def _ran(name: str, entry: dict[str, Any]) -> Ran:
     params = {key: value for values in entry.get("params", {}).values() for key, value in values.items()}
     deps = {Path(dep["path"]): dep["md5"] for dep in entry.get("deps", [])}
-    return Ran(name, params, deps, [Output(name, Path(o["path"]), o["md5"]) for o in entry.get("outs", [])])
+    return Ran(
+        name,
+        params,
+        deps,
+        [Output(name, _inside(o["path"], f"{LOCK_FILE}: stage {name}"), o["md5"]) for o in entry.get("outs", [])],
+    )
+
+
+def _inside(path: str, where: str) -> Path:
+    """Return an output's path. Raises TsrError for one outside its folder: its copy would lie outside too."""
+    if Path(path).is_absolute() or ".." in Path(path).parts:
+        raise TsrError(f"{where}: output {path!r} lies outside the project; expected a path inside it")
+    return Path(path)
 
 
 def outputs(path: Path = LOCK_FILE) -> Iterator[Output]:
@@ -69,7 +81,9 @@ def added(folder: Path = IMPORTED) -> Iterator[Output]:
     for path in sorted(folder.glob("*.dvc")):
         try:
             outs = yaml.safe_load(path.read_text())["outs"]
-            found = [Output(str(path), folder / out["path"], out["md5"]) for out in outs if "md5" in out]
+            found = [
+                Output(str(path), folder / _inside(out["path"], str(path)), out["md5"]) for out in outs if "md5" in out
+            ]
         except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
             raise TsrError(f"{path}: not a file of DVC: {' '.join(str(error).split())}") from error
         yield from found

@@ -53,12 +53,13 @@ def endpoint(folder: Path) -> dict[str, str] | None:
 
 
 def model_hash(folder: Path) -> str:
-    """Return the id of a model version: the hash of its weights, tokenizer and template, or of its endpoint."""
+    """Return the id of a model version: the hash of weights, tokenizer, template and own code, or of its endpoint."""
     if said := endpoint(folder):
         return content_id("endpoint", said)
     _check_folder(folder)
     weights = sorted(folder.glob("*.safetensors"))
     files = [*weights, *(folder / name for name in _HASHED if (folder / name).exists())]
+    files += sorted(folder.glob("*.py"))  # code of the model's own, where it has some
     return content_id("model", [[f.name, file_sha256(f)] for f in files])
 
 
@@ -158,7 +159,7 @@ def check_weights(folder: Path) -> None:
 def _loaded(folder: Path, **options: Any) -> "PreTrainedModel":
     from transformers import AutoModelForCausalLM
 
-    with _without_report():
+    with _without_report() as reports:
         model, info = AutoModelForCausalLM.from_pretrained(
             folder,
             use_safetensors=True,
@@ -168,22 +169,40 @@ def _loaded(folder: Path, **options: Any) -> "PreTrainedModel":
             output_loading_info=True,
             **options,
         )
-    if told := _unfit(info):
+    if told := _unfit(model, info):
         files = [*folder.glob("*.safetensors.index.json"), *folder.glob("*.safetensors")]
         where = files[0] if files else folder
-        raise TsrError(f"{where}: {told}; expected all weights that {folder / 'config.json'} asks for, in its shapes")
+        raise TsrError(f"{where}: {told}; expected the weights that {folder / 'config.json'} asks for, in its shapes")
+    for report in reports:
+        logging.getLogger(report.name).handle(report)
     return model
 
 
-def _unfit(info: dict[str, Any]) -> str:
-    """Return in words which weights were not there, or of another shape; empty where all were as they should be."""
+def _unfit(model: "PreTrainedModel", info: dict[str, Any]) -> str:
+    """Return in words which weights were not there, of another shape or too many; empty where all is right.
+
+    What stands beside the model, as a head or a tower of another one, is no fault; neither is what the architecture lets
+    a file have. A layer more than the configuration says, or a bias that it turns off, would make another model.
+    """
     told = []
     if lost := sorted(info["missing_keys"]):
         told.append(f"lacks {_listed(lost)}")
     if other := sorted(info["mismatched_keys"]):
         shapes = [f"{key} ({_shape(here)}, not {_shape(wanted)})" for key, here, wanted in other]
         told.append(f"has another shape of {_listed(shapes)}")
+    parts = {_numberless(name.rpartition(".")[0]) for name, _ in model.named_parameters(remove_duplicate=False)}
+    if more := sorted(key for key in info["unexpected_keys"] if _numberless(key.rpartition(".")[0]) in parts):
+        told.append(f"has {_listed(more)}, which the configuration does not ask for")
     return ", and ".join(told)
+
+
+def _numberless(name: str) -> str:
+    """Return a module's name as that of its equals in all layers.
+
+    >>> _numberless("model.layers.12.mlp")
+    'model.layers.#.mlp'
+    """
+    return ".".join("#" if part.isdigit() else part for part in name.split("."))
 
 
 def _listed(names: list[str], most: int = 5) -> str:
@@ -196,17 +215,19 @@ def _shape(sizes: tuple[int, ...]) -> str:
 
 
 @contextmanager
-def _without_report() -> Iterator[None]:
-    """Keep transformers from printing its table of keys where `_unfit` says the same in one line."""
+def _without_report() -> Iterator[list[logging.LogRecord]]:
+    """Hold back transformers' table of keys: `_unfit` may say the same in one line."""
+    held: list[logging.LogRecord] = []
 
     def goes(record: logging.LogRecord) -> bool:
-        text = record.getMessage()
-        return not ("LOAD REPORT" in text and ("MISSING" in text or "MISMATCH" in text))
+        if report := "LOAD REPORT" in record.getMessage():
+            held.append(record)
+        return not report
 
     logger = logging.getLogger("transformers.modeling_utils")
     logger.addFilter(goes)
     try:
-        yield
+        yield held
     finally:
         logger.removeFilter(goes)
 

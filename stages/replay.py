@@ -24,23 +24,39 @@ _NO_LABEL = -100  # of a token that nothing is learned from
 
 
 class Replay:
-    """A training's judging examples: `count` a step, in `parts` equal batches, of which a process takes `times`."""
+    """A training's judging examples: `count` a step, in equal shares for its processes.
 
-    def __init__(self, examples: list[Tokens], count: int, parts: int, times: int) -> None:
-        self._examples, self._count, self._parts, self._times = examples, count, parts, times
+    `left_out` are those beyond max_tokens, of which none is drawn.
+    """
+
+    def __init__(self, examples: list[Tokens], count: int, processes: int, left_out: int = 0) -> None:
+        self._examples, self._count, self._processes = examples, count, processes
+        self.left_out = left_out
         self._at = (-1, 0)  # a step, and how many of its batches this process has had
 
-    def batch(self, step: int, process: int) -> dict[str, torch.Tensor]:
-        """Return the next batch of a step as (rows, tokens), padded at the right; only answers have labels."""
+    def batch(self, step: int, process: int, times: int) -> dict[str, torch.Tensor]:
+        """Return the next of the `times` batches that a process holds in a step, (rows, tokens), padded at the right.
+
+        Only answers have labels. The last step of an epoch may have fewer: they share its examples all the same.
+        """
         had = self._at[1] if self._at[0] == step else 0
         self._at = (step, had + 1)
-        size = self._count // self._parts
-        first = step * self._count + (process * self._times + had) * size
-        return _padded(self._examples[first : first + size])
+        share = self._count // self._processes
+        first = step * self._count + process * share
+        return _padded(self._examples[first + share * had // times : first + share * (had + 1) // times])
 
     def tokens(self, step: int) -> int:
         """Return how many tokens the examples of a step have."""
-        return sum(one.ids.shape[1] for one in self._examples[step * self._count : (step + 1) * self._count])
+        return sum(one.ids.shape[1] for one in self._of(step))
+
+    def weight(self, step: int, batch: dict[str, torch.Tensor], times: int) -> float:
+        """Return what a batch's mean loss counts, so that a step's mean over batches is that over its tokens."""
+        learned = sum(one.ids.shape[1] - one.start for one in self._of(step))
+        here = int((batch["labels"] != _NO_LABEL).sum())
+        return here * times * self._processes / learned
+
+    def _of(self, step: int) -> list[Tokens]:
+        return self._examples[step * self._count : (step + 1) * self._count]
 
 
 def of(job: "Job", tokenizer: "PreTrainedTokenizerBase", steps: int) -> Replay:
@@ -52,18 +68,19 @@ def of(job: "Job", tokenizer: "PreTrainedTokenizerBase", steps: int) -> Replay:
 
     count, path = int(job.schedule.model_dump()["replay"]), paths.eft()
     _, times = rows_a_step(job)
-    parts = times * int(os.environ.get("WORLD_SIZE", "1"))
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    parts = times * processes
     if count % parts:
         raise TsrError(f"params.yaml: dpo.replay {count} is no multiple of the {parts} batches that a step is held in")
     rows = tables.read("prompts", path).drop_nulls("reference")
     asked = rows.select("prompt_id", prompt="messages", completion=answer(pl.col("reference")))
-    kept, _ = within(asked.sort("prompt_id"), tokenizer, ("completion",), job.schedule.max_tokens)
+    kept, left_out = within(asked.sort("prompt_id"), tokenizer, ("completion",), job.schedule.max_tokens)
     if not kept.height:
         raise TsrError(f"{path}: no judging examples; dpo.replay {count} needs some")
     order = drawn(kept.height, steps * count, job.seed)
     known = kept.select("prompt", "completion").rows(named=True)
     encoded = {place: encode(tokenizer, known[place]["prompt"], known[place]["completion"]) for place in set(order)}
-    return Replay([encoded[place] for place in order], count, parts, times)
+    return Replay([encoded[place] for place in order], count, processes, left_out)
 
 
 def drawn(rows: int, count: int, seed: int) -> list[int]:

@@ -208,8 +208,11 @@ class _Advancing(TrainerCallback):  # type: ignore[misc]
         self._advance()
 
 
-def train(trainer: Any, job: Job, stage: str, steps: int) -> list[dict[str, float]]:
-    """Train to the end, from the last checkpoint where there is one, and save `job.name`; return the log."""
+def train(trainer: Any, job: Job, stage: str, steps: int, told: dict[str, Any] | None = None) -> list[dict[str, float]]:
+    """Train to the end, from the last checkpoint where there is one, and save `job.name`; return the log.
+
+    `told` goes beside the rest into made_by.json.
+    """
     from transformers.trainer_callback import PrinterCallback
 
     last = _last_checkpoint(job.checkpoints)
@@ -219,7 +222,7 @@ def train(trainer: Any, job: Job, stage: str, steps: int) -> list[dict[str, floa
     with shown as advance:
         trainer.add_callback(_Advancing(advance))
         trainer.train(resume_from_checkpoint=str(last) if last else None)
-    _save(trainer, job, steps)
+    _save(trainer, job, steps, told or {})
     if is_main():
         shutil.rmtree(job.checkpoints, ignore_errors=True)
     return list(trainer.state.log_history)
@@ -240,7 +243,7 @@ def _last_checkpoint(folder: Path) -> Path | None:
     return None
 
 
-def _save(trainer: Any, job: Job, steps: int) -> None:
+def _save(trainer: Any, job: Job, steps: int, told: dict[str, Any]) -> None:
     """Write the new model version as whole weights, an adapter merged into them."""
     whole = trainer.deepspeed if trainer.is_deepspeed_enabled else trainer.model
     state = trainer.accelerator.get_state_dict(whole)  # all processes, where weights lie in parts
@@ -252,7 +255,7 @@ def _save(trainer: Any, job: Job, steps: int) -> None:
         model, state = _merged(model, state, job)
     weights = {name: tensor.to(dtype) for name, tensor in state.items()}
     _check_numbers(weights, job)
-    made_by = {
+    made_by = told | {
         "policy_hash": models.model_hash(job.policy),
         "examples": len(job.rows),
         "left_out": job.left_out,

@@ -169,6 +169,40 @@ def test_a_launch_asks_for_no_more_gpus_than_there_are() -> None:
     assert len(problems(checks_machine.batches, three)) == 2
 
 
+def with_arms(about: Facts, **arms: Any) -> Facts:
+    """The same facts, with other arms."""
+    about.params = about.params.model_copy(update={"arms": params.Arms(**arms)})
+    return about
+
+
+def test_judging_examples_divide_into_the_batches_of_a_step() -> None:
+    sixteen = {"training.rows_at_once": 16, "dpo.batch_size": 32}
+    seven = problems(checks_machine.batches, given("micro", sixteen | {"dpo.replay": 7}))
+    assert seven == [
+        "params.yaml: micro.dpo.replay: 7 is no multiple of the 2 batches that a step is held in; expected one, or 0"
+    ]
+    for right in (0, 2, 8):
+        assert problems(checks_machine.batches, given("micro", sixteen | {"dpo.replay": right})) == []
+    assert problems(checks_machine.batches, given("micro", {"dpo.replay": 7})) == [], "a step is held at once"
+    own = {"rounds": 1, "strategy": "self_rewarding", "past": False, "future": False}
+    arms = {"sr": 1, "even": own | {"replay": 4}, "odd": own | {"replay": 5}, "as_set": own}
+    told = problems(checks_machine.batches, with_arms(given("micro", sixteen), **arms))
+    assert told == [
+        "params.yaml: arms.odd.replay: 5 is no multiple of the 2 batches that a step is held in; expected one, or 0"
+    ]
+    four = given("paper", {"dpo.replay": 12}, launch=Launch("FSDP", 8), gpus=[H100] * 8)
+    assert "paper.dpo.replay: 12 is no multiple of the 16 batches" in str(problems(checks_machine.launch, four))
+
+
+def test_tune_is_looked_at_where_an_arm_learns_so() -> None:
+    odd = {"training.rows_at_once": 8, "tune.batch_size": 12, "sft.batch_size": 16, "dpo.batch_size": 16}
+    assert problems(checks_machine.batches, with_arms(given("small", odd), sr=1)) == []
+    told = problems(checks_machine.batches, with_arms(given("small", odd), sr=1, rejection_sampling=1))
+    assert told == [
+        "params.yaml: small.tune.batch_size: 12 is no multiple of training.rows_at_once 8 x 1 processes; expected one"
+    ]
+
+
 @pytest.mark.parametrize(
     ("device", "kind", "gpus", "fails"),
     [

@@ -11,12 +11,12 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from stages import cli
+from stages import cli, paths
 from stages.errors import TsrError
 from stages.forecast import lengths, memory, shape, speed, told, work
 from stages.forecast.assumed import Assumed
 from stages.forecast.forecast import Forecast, How, forecast
-from stages.params import Params, load
+from stages.params import Arms, OwnArm, Params, load
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -73,6 +73,39 @@ def test_work_that_arms_share_is_counted_once() -> None:
     everything = forecast(load(ROOT / "params.yaml"), How("paper", "h100-80"))
     assert sum(one.kind == "generate" for one in everything.tasks) == 9  # stages/plan.yaml has nine rows
     assert sum(one.kind == "dpo" for one in everything.tasks) == 10
+
+
+def test_judging_examples_beside_the_pairs_are_trained_on_too(params: Params) -> None:
+    own = {"rounds": 1, "strategy": "self_rewarding", "past": True, "future": False}
+    arms = Arms(sr=1, rejection_sampling=1, more=OwnArm(**own, replay=32), without=OwnArm(**own, replay=0))
+    asked = params.model_copy(update={"arms": arms})
+    before, after = of(asked), of(changed(asked, dpo={"replay": 16}))
+    plain = task(before, "dpo@sr-1")
+
+    def grown(found: Forecast, name: str) -> float:
+        assert task(found, name).forward == plain.forward, "the reference reads pairs alone"
+        return task(found, name).trained - plain.trained
+
+    a_step = plain.steps * before.lengths.eft.value
+    assert plain.trained == plain.forward
+    assert [grown(before, name) / a_step for name in ("dpo@more-1", "dpo@without-1", "dpo@rs-1")] == pytest.approx(
+        [32, 0, 0]
+    )
+    told = [grown(after, f"dpo@{name}-1") / a_step for name in ("sr", "more", "without", "rs")]
+    assert told == pytest.approx([16, 32, 0, 0])
+
+
+def test_of_a_finished_round_judging_examples_are_told_from_pairs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = paths.training_csv("sr-1")
+    assert lengths.replayed("sr-1") == 0
+    file.parent.mkdir(parents=True)
+    file.write_text("step,loss\n1,0.5\n")
+    assert lengths.replayed("sr-1") == 0
+    file.write_text("step,loss,replay_tokens\n1,0.5,30.0\n2,0.4,12.0\n")
+    assert lengths.replayed("sr-1") == 42
 
 
 def machine(name: str, model: str, **engine: Any) -> speed.Machine:

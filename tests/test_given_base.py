@@ -189,3 +189,34 @@ def test_an_unreachable_hub_is_one_line(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(TsrError, match=rf"base_model: {name} cannot be had from the hub: ") as refused:
         take_in(name, SETTINGS, tmp_path / "base")
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_a_models_own_code_is_fetched_where_it_may_run(
+    allowed: bool, published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = Path(shutil.copytree(published / "qwen", tmp_path / "given"))
+    (given / "own.py").write_text("")
+    patterns: list[str] = []
+
+    def fetched(*_: Any, allow_patterns: list[str], **__: Any) -> str:
+        patterns.extend(allow_patterns)
+        return str(given)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetched)
+    monkeypatch.setattr("stages.hub.out_of_reach", lambda: "")
+    own = SETTINGS.model_copy(update={"trust_remote_code": allowed})
+    take_in("org/model@" + 40 * "0", own, tmp_path / "base")
+    assert "*.safetensors" in patterns
+    assert ("*.py" in patterns) == (tmp_path / "base" / "own.py").is_file() == allowed
+
+
+def test_a_models_own_code_is_part_of_its_hash(published: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(published / "qwen", tmp_path / "given"))
+    hashes = [models.model_hash(folder)]
+    for code in ("a = 1\n", "a = 2\n"):
+        (folder / "own.py").write_text(code)
+        hashes.append(models.model_hash(folder))
+    assert len(set(hashes)) == 3
+    (folder / "own.py").unlink()
+    assert models.model_hash(folder) == hashes[0]

@@ -44,13 +44,21 @@ def cut(*names: str) -> Callable[[Weights], Weights]:
 
 
 UNFIT = {
-    "one is missing": (without(UP), rf"model\.safetensors: lacks {UP}; expected all weights that .*config\.json asks"),
+    "one is missing": (without(UP), rf"model\.safetensors: lacks {UP}; expected the weights that .*config\.json asks"),
     "two are missing": (without(UP, DOWN), rf"model\.safetensors: lacks {DOWN}, {UP}; expected"),
     "another shape": (cut(UP), rf"model\.safetensors: has another shape of {UP} \(10 x 32, not 64 x 32\); expected"),
     "both": (lambda held: cut(UP)(without(DOWN)(held)), rf"lacks {DOWN}, and has another shape of {UP} \("),
     "a whole layer": (
         lambda held: {name: t for name, t in held.items() if "layers.1." not in name},
         r"lacks model\.layers\.1\.input_layernorm\.weight, .* and \d+ more; expected",
+    ),
+    "a layer too many": (
+        lambda held: held | {n.replace(".1.", ".2."): t.clone() for n, t in held.items() if "layers.1." in n},
+        r"has model\.layers\.2\.input_layernorm\.weight, .* more, which the configuration does not ask for; expected",
+    ),
+    "a bias that is turned off": (
+        lambda held: held | {UP.replace("weight", "bias"): torch.ones(64)},
+        r"has model\.layers\.1\.mlp\.up_proj\.bias, which the configuration does not ask for; expected the weights",
     ),
     "the table of tokens": (without("model.embed_tokens.weight"), r"lacks .*model\.embed_tokens\.weight"),
 }
@@ -98,7 +106,8 @@ def with_head(held: Weights) -> Weights:
 
 
 def with_more(held: Weights) -> Weights:
-    return held | {"model.rotary_emb.inv_freq": torch.ones(4), "of.somebody.else": torch.ones(3)}
+    more = {"model.rotary_emb.inv_freq": torch.ones(4), "of.somebody.else": torch.ones(3), "v_head.bias": torch.ones(1)}
+    return held | more | {"model.layers.0.self_attn.masked_bias": torch.ones(1)}
 
 
 @pytest.mark.parametrize("change", [lambda held: held, with_head, with_more])

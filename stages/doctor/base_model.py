@@ -48,13 +48,13 @@ def look_at(block: Profile) -> Base:
         from stages.tiny_llama import build_tokenizer
 
         return Base(tokenizer=build_tokenizer(), config={"max_position_embeddings": block.base.context})
-    found = _found(block.base_model)
+    found = _found(block.base_model, block.base)
     if found.folder is None:
         return found
     return _read(found.folder, block.base, found.answer)
 
 
-def _found(base_model: str) -> Base:
+def _found(base_model: str, settings: GivenBase) -> Base:
     """Return where the model lies: in the folder that is named, or in the hub's cache."""
     if given_base.is_folder(base_model):
         return Base(folder=Path(base_model))
@@ -63,7 +63,7 @@ def _found(base_model: str) -> Base:
     except TsrError as error:
         return Base(problems=(str(error),))
     try:
-        cached = given_base.downloaded(base_model, local_only=True)
+        cached = given_base.downloaded(base_model, settings, local_only=True)
         if list(cached.glob("*.safetensors")):
             return Base(folder=cached)
     except TsrError:

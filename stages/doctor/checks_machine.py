@@ -194,8 +194,22 @@ def batches(facts: Facts) -> Iterator[Finding]:
 
 
 def _batches(facts: Facts, processes: int) -> Iterator[Finding]:
-    for stage, size in (("sft", facts.block.sft.batch_size), ("dpo", facts.block.dpo.batch_size)):
-        at_once = facts.block.training.rows_at_once or -(-size // processes)
+    block = facts.block
+    sizes = {"sft": block.sft.batch_size, "dpo": block.dpo.batch_size}
+    if facts.params.arms.rejection_sampling:  # alone learns so
+        sizes["tune"] = block.tune.batch_size
+    for stage, size in sizes.items():
+        at_once = block.training.rows_at_once or -(-size // processes)
         if size % (processes * at_once):
             told = f"{size} is no multiple of training.rows_at_once {at_once} x {processes} processes"
             yield fails(facts.key(f"{stage}.batch_size"), told, "one")
+        elif stage == "dpo":
+            yield from _replays(facts, size // at_once)
+
+
+def _replays(facts: Facts, parts: int) -> Iterator[Finding]:
+    """Do judging examples divide into the batches that a step is held in?"""
+    arms = {f"params.yaml: arms.{name}.replay": arm.replay for name, arm in facts.params.arms.own.items()}
+    for where, replay in {facts.key("dpo.replay"): facts.block.dpo.replay, **arms}.items():
+        if replay and replay % parts:
+            yield fails(where, f"{replay} is no multiple of the {parts} batches that a step is held in", "one, or 0")

@@ -8,10 +8,10 @@ from typing import Any
 
 import polars as pl
 
-from stages import models, paths
+from stages import models, paths, plan
 from stages.evaluate import fixed_ways
 from stages.forecast.assumed import Assumed
-from stages.forecast.lengths import Lengths
+from stages.forecast.lengths import Lengths, replayed
 from stages.params import Profile
 
 KINDS = ("prepare", "base", "eft", "sft", "generate", "judge", "score", "pair", "dpo", "measure", "evaluate", "report")
@@ -94,7 +94,8 @@ def tasks(profile: Profile, planned: dict[str, Any], lengths: Lengths, assumed: 
     for key, row in _rows(planned, "judges"):
         found += [Task("judge", key, (_votes(profile, lengths, row["split"], assumed),), row=row), Task("score", key)]
     for key, pairs in yields.items():
-        found += [Task("pair", key), _dpo(profile, lengths, key, pairs), _measure(profile, lengths, key, pairs)]
+        dpo = _dpo(profile, lengths, key, pairs, planned["learns"][key])
+        found += [Task("pair", key), dpo, _measure(profile, lengths, key, pairs)]
     found += [Task("evaluate", key, _evaluation(profile, lengths), row=row) for key, row in _rows(planned, "models")]
     return sorted(found, key=lambda task: KINDS.index(task.kind))
 
@@ -172,11 +173,19 @@ def _pairs(profile: Profile, row: dict[str, Any], lengths: Lengths, assumed: Ass
     return round(profile.prepare.prompts_per_split * (assumed["yield"] if share is None else share))
 
 
-def _dpo(profile: Profile, lengths: Lengths, key: str, pairs: int) -> Task:
-    """Return a training; the reference's log-probabilities are one pass forward over all pairs."""
+def _dpo(profile: Profile, lengths: Lengths, key: str, pairs: int, row: dict[str, Any]) -> Task:
+    """Return a training; the reference's log-probabilities are one pass forward over all pairs alone."""
     epochs, tokens = profile.dpo.epochs, pairs * lengths.pair.value
     steps = epochs * ceil(pairs / profile.dpo.batch_size)
-    return Task("dpo", key, trained=epochs * tokens, forward=tokens, steps=steps)
+    again = steps * _replay(profile, row) * lengths.eft.value
+    return Task("dpo", key, trained=epochs * tokens + again, forward=tokens, steps=steps)
+
+
+def _replay(profile: Profile, row: dict[str, Any]) -> int:
+    """Return how many judging examples a round learns again beside the pairs of a step."""
+    if row["trainer"] != plan.DPO:
+        return 0
+    return profile.dpo.replay if row["replay"] == plan.AS_SET else int(row["replay"])
 
 
 def _measure(profile: Profile, lengths: Lengths, key: str, pairs: int) -> Task:
@@ -207,9 +216,9 @@ def _trained(task: Task, profile: Profile) -> Task:
     if task.kind == "sft" or not told.is_file():
         return replace(task, steps=steps)
     round_ = models.read_json(told)
-    tokens = round_["tokens_trained"] / profile.dpo.epochs
+    tokens = (round_["tokens_trained"] - replayed(name)) / profile.dpo.epochs
     if task.kind == "dpo":
-        return replace(task, trained=tokens * profile.dpo.epochs, forward=tokens, steps=steps, measured=True)
+        return replace(task, trained=float(round_["tokens_trained"]), forward=tokens, steps=steps, measured=True)
     asked = min(profile.measure.gradient_pairs, round_["pairs"]) / max(round_["pairs"], 1)
     return replace(task, trained=asked * tokens, forward=3 * tokens, passes=6.0 * round_["pairs"], measured=True)
 
