@@ -181,8 +181,8 @@ def _loaded(folder: Path, **options: Any) -> "PreTrainedModel":
 def _unfit(model: "PreTrainedModel", info: dict[str, Any]) -> str:
     """Return in words which weights were not there, of another shape or too many; empty where all is right.
 
-    What stands beside the model, as a head or a tower of another one, is no fault; neither is what the architecture lets
-    a file have. A layer more than the configuration says, or a bias that it turns off, would make another model.
+    What stands beside the model, as a head or a tower of another one, is no fault; neither is what the architecture
+    lets a file have. A layer more than the configuration says, or a bias that it turns off, would make another model.
     """
     told = []
     if lost := sorted(info["missing_keys"]):
