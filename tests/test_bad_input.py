@@ -274,9 +274,9 @@ SPOILT = {
     ),
     "a weight that is not there": Bad(
         lambda: given_weights(lambda held: held.pop("model.norm.weight")),
-        "given/model.safetensors: lacks model.norm.weight; expected all weights that given/config.json asks for",
+        "given/model.safetensors: lacks model.norm.weight; expected the weights that given/config.json asks for",
         ("base",),
-        "given/model.safetensors: lacks model.norm.weight; expected all weights that given/config.json asks for",
+        "given/model.safetensors: lacks model.norm.weight; expected the weights that given/config.json asks for",
     ),
     "weights of another shape": Bad(
         lambda: given_config(intermediate_size=48),
