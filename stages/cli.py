@@ -644,9 +644,11 @@ def claims(
     from stages.claims import map_points, proposals
     from stages.claims import run as tool
 
-    if (whole_map or beyond) and (arms or judge or change or check or report or into != "main" or whole_map is beyond):
+    if (whole_map or beyond) and (
+        arms or judge or change or report or into != "main" or whole_map is beyond or (whole_map and check)
+    ):
         file = "map.yaml" if whole_map else "proposals.yaml"
-        told = "expected no --arms, --judge, -S, --check, --report or --into beside it"
+        told = "expected no --arms, --judge, -S, --report or --into beside it, and with --map no --check or --beyond"
         raise TsrError(f"claims: stages/claims/{file} says what runs; {told}")
     if report:
         tool.report(into)

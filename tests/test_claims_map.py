@@ -190,7 +190,7 @@ def test_the_proposals_in_the_repository_can_run() -> None:
     assert set(asked.arms) == {*wanted.against, *wanted.proposals}
 
 
-@pytest.mark.parametrize("more", [["--arms", "sr"], ["--judge", "M0"], ["-S", "seed=1"], ["--check"], ["--into", "x"]])
+@pytest.mark.parametrize("more", [["--arms", "sr"], ["--judge", "M0"], ["-S", "seed=1"], ["--report"], ["--into", "x"]])
 @pytest.mark.parametrize("mode", ["--map", "--beyond"])
 def test_what_runs_stands_in_the_file_alone(mode: str, more: list[str]) -> None:
     with pytest.raises(TsrError, match=r"says what runs; expected no --arms"):

@@ -231,7 +231,10 @@ def test_pages_show_every_claim_and_every_seed(home: Path, capsys: pytest.Captur
         assert row.endswith(f"| {len(one.numbers.seeds)} | {page.MARKS[one.verdict]} {one.verdict} |")
         assert wording.measured(one) in row
     counts = [sum(one.verdict == word for one in told.values()) for word in findings.VERDICTS]
-    assert f"{counts[0]} supported, {counts[1]} not supported, {counts[2]} refuted here, {counts[3]} not run." in text
+    words = ", ".join(f"<b>{count}</b> {word}" for count, word in zip(counts, findings.VERDICTS, strict=True))
+    assert f"Of {len(told)} claims, {words}." in html
+    asked = [one.claim.paper.startswith(hypotheses.BESIDE) for one in told.values()]
+    assert f"Of the {asked.count(False)} claims that" in text and f"of {asked.count(True)}\nasked beside" in text
     assert min(counts) > 0
     assert "params.yaml has others now" in text
     assert page.pages(home) == (text, html), "the same twice"

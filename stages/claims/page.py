@@ -15,7 +15,7 @@ from stages import paths
 from stages.claims import drawing, map_page, proposals_page, settings, wording
 from stages.claims.contrasts import COSTS, Results, read
 from stages.claims.findings import NOT_RUN, NOT_SUPPORTED, REFUTED, RULES, SUPPORTED, VERDICTS, Finding, findings
-from stages.claims.hypotheses import FIXED, PAPER, SECTIONS, SELF, TRUTH
+from stages.claims.hypotheses import BESIDE, FIXED, PAPER, SECTIONS, SELF, TRUTH
 from stages.claims.statistics import over_seeds
 from stages.claims.summary import HOME
 from stages.claims.wording import NOTHING
@@ -122,6 +122,7 @@ def context(results: Results, found: Sequence[Finding]) -> Row:
         "paper": PAPER,
         "rules": RULES,
         "counts": [(word, sum(one.verdict == word for one in found)) for word in VERDICTS],
+        "tally": [_tally(found, beside=False), _tally(found, beside=True)],
         "ran": _ran(results, judges),
         "conditions": _conditions(results),
         "sections": [(name, [row for row in rows if row["section"] == name]) for name in SECTIONS],
@@ -132,6 +133,12 @@ def context(results: Results, found: Sequence[Finding]) -> Row:
         "start": START,
         "end": END,
     }
+
+
+def _tally(found: Sequence[Finding], *, beside: bool) -> tuple[int, list[tuple[str, int]]]:
+    """Return how many claims are the paper's, or asked beside them, and how they came out."""
+    own = [one for one in found if one.claim.paper.startswith(BESIDE) == beside]
+    return len(own), [(word, sum(one.verdict == word for one in own)) for word in VERDICTS]
 
 
 def _scale(one: Finding) -> tuple[str, str, bool]:
@@ -190,6 +197,12 @@ def _conditions(results: Results) -> list[tuple[str, str]]:
     told = [("Profile", str(results.runs["profile"][0])), *_settings(results), *_first_judge(results)]
     codes = results.runs["code"].n_unique()
     told.append(("Code", "one version" if codes == 1 else f"{codes} versions; see `code` in claims_runs"))
+    told.append(
+        (
+            "Elsewhere",
+            "the map and the fresh seeds have code of their own; with --check seeds run anew",
+        )
+    )
     if results.left_out:
         told.append(("Left out", f"{results.left_out} runs of other settings in the same folder"))
     return told

@@ -87,6 +87,9 @@ def run_map(wanted: Map, asked: Asked) -> None:
 def run_proposals(wanted: Proposals, asked: Asked) -> None:
     """Run the proposals beside their rivals; with the paper's claims there, write the pages. Raises as `run`."""
     one = settings.changed(wanted.arms, "", wanted.changed)
+    if asked.check:
+        _check(one, asked)
+        return
     _complete(one, asked)
     print(summary.text(summary.true_scores(asked.home, [one.run_id(seed) for seed in asked.seeds])))
     if summary.read_table("claims_runs", HOME / page.MAIN).height:

@@ -39,9 +39,7 @@ def compared(claim: Claim) -> str:
     one, other = ask.one, ask.other
     if isinstance(ask, Equal):
         budget = COST_NAMES[ask.cost]
-        return (
-            f"{name_of(one.arm)} round {one.round}, {name_of(other.arm)} up to round {other.round}: {budget}{_by(one)}"
-        )
+        return f"{name_of(one.arm)} round {one.round} \N{MINUS SIGN} {name_of(other.arm)} at as many {budget}{_by(one)}"
     if (one.arm, one.judge) == (other.arm, other.judge):
         return f"{name_of(one.arm)}, {_round(other)} \N{RIGHTWARDS ARROW} {_round(one)}{_by(one)}"
     if one.judge == other.judge:
@@ -94,6 +92,9 @@ def remarks(found: Finding) -> list[str]:
         )
     if counted == 1:
         told.append("one seed; a test needs two")
+    elif found.test and found.test.p_t is not None:
+        side = found.test.ahead if found.claim.above else sum(v < found.claim.bar for v in found.numbers.seeds.values())
+        told.append(f"so in {side} of {counted} seeds")
     if found.test and found.test.n > 1 and found.test.p_t is None:
         told.append("the same in all seeds: no spread to test against")
     if found.test and found.test.p_t is not None and found.test.p_t < ALPHA <= (found.p or 0.0):
