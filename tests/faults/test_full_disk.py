@@ -23,7 +23,7 @@ TOOLS = {
     "export": ("export", "tsr-1", "--to", "dataset", "--replace", "--with", "prompts,generations,judgments,scores"),
     "export alpaca_eval": ("export", "M0", "--format", "alpaca_eval", "--split", "eval", "--to", "best", "--replace"),
     "tournament": ("tournament", "M0", "tsr-1", "spin-1"),
-    "sql": ("sql", "select * from pairs", "--out", "pairs.csv", "--replace"),
+    "sql": ("sql", "select * from pairs order by all", "--out", "pairs.csv", "--replace"),
     "claims": ("claims", "--seeds", "1", "--arms", "sft", "--workers", "1", "--keep"),
 }
 WRITERS = [*STAGES, *TOOLS]
