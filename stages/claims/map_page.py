@@ -16,13 +16,18 @@ VERDICTS = (WINS, TIES, LOSES, OPEN, NOT_RUN)
 TITLE = "TSR's true score less SR's at equal tokens"
 
 
-def context(middle: Path) -> Row | None:
-    """Return what the templates are given of the map beside the tables of `middle`; None where none of it ran."""
+def read(middle: Path) -> list[Place]:
+    """Return the map's places beside the tables of `middle`; none where none of it ran."""
     home = middle.parent / map_points.NAME
-    if not summary.read_table("claims_runs", home).height:
+    ran = summary.read_table("claims_runs", home).height
+    return map_verdicts.places(map_points.read(), home, middle) if ran else []
+
+
+def context(found: list[Place]) -> Row | None:
+    """Return what the templates are given of the map; None where none of it ran."""
+    if not found:
         return None
     wanted = map_points.read()
-    found = map_verdicts.places(wanted, home, middle)
     counted = [place for place in found if place.point != MIDDLE_SAME]
     values = [value for place in found for value in place.numbers.seeds.values()]
     scale = (min(values), max(values))
@@ -38,14 +43,11 @@ def context(middle: Path) -> Row | None:
     }
 
 
-def figure(middle: Path) -> list[Figure]:
+def figure(found: list[Place]) -> list[Figure]:
     """Return the map over the judge's agreement, a dot a seed of a point; nothing where none of it ran."""
-    home = middle.parent / map_points.NAME
-    if not summary.read_table("claims_runs", home).height:
-        return []
     dots = [
         {"judge": place.judge[seed], "difference": value, "where": "middle" if place.point == MIDDLE else "elsewhere"}
-        for place in map_verdicts.places(map_points.read(), home, middle)
+        for place in found
         if place.point != MIDDLE_SAME
         for seed, value in place.numbers.seeds.items()
         if seed in place.judge

@@ -66,8 +66,8 @@ def pages(home: Path) -> tuple[str, str]:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
     from markupsafe import Markup
 
-    results = read(home)
-    given = context(results, findings(results)) | {"map": map_page.context(home), "beyond": _beyond(home)}
+    results, places = read(home), map_page.read(home)
+    given = context(results, findings(results)) | {"map": map_page.context(places), "beyond": _beyond(home)}
     environment = Environment(
         autoescape=select_autoescape(["html.j2"]),
         loader=FileSystemLoader(_TEMPLATES),
@@ -81,7 +81,7 @@ def pages(home: Path) -> tuple[str, str]:
     styles = (run_page.TEMPLATES / "report.css").read_text() + (_TEMPLATES / "claims.css").read_text()
     text = environment.get_template("claims.md.j2").render(**given)
     page = environment.get_template("claims.html.j2").render(
-        css=styles, figures=figures(results) | {"map": map_page.figure(home)}, **given
+        css=styles, figures=figures(results) | {"map": map_page.figure(places)}, **given
     )
     return text, page
 
