@@ -75,7 +75,7 @@ def run(settings: Pair, name: str, strategy: str, sides: Sides) -> None:
         tables.write_parts("pairs", _kept(verdicts, lost), paths.pairs(name))
     dropped = pl.concat(lost)
     tables.write("dropped", dropped, paths.dropped(name))
-    count = pl.scan_parquet(paths.pairs(name), hive_partitioning=False, glob=False).select(pl.len()).collect().item()
+    count = tables.height(paths.pairs(name))
     print(f"pair {name}: {count} pairs of {count + dropped.height} prompts{funnel(dropped)}")
 
 

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import polars as pl
@@ -14,6 +16,12 @@ from stages.parsing import Reading, load_rubric
 from stages.progress import progress
 from stages.slices import Slice, in_order, slices
 from stages.sqlrun import SQL, connect, parquet, run_query, view_query
+
+WRONG_VOTES = SQL / "wrong_votes.sql"
+# Of a view's rows those of the slice that a connection is at: its variables are constants when a query is planned.
+IN_SLICE = """
+    generation_id >= getvariable('low') and (getvariable('high') is null or generation_id < getvariable('high'))
+"""
 
 
 def run(profile: Profile, judge: str, model: str, split: str) -> None:
@@ -33,21 +41,31 @@ def score_files(
     """
     tables.check_file("generations", generations)
     tables.check_file("judgments", judgments)
-    way, count = _expected(tables.head("judgments", judgments), way, votes)
+    way, count = _expected(tables.head("judgments", judgments, "way"), way, votes)
+    is_whole, left, parts = True, tables.height(judgments), slices(judgments, "generation_id")
+    with connect() as db:
+        for name, path in (("generations", generations), ("judgments", judgments)):
+            parquet(db, [path]).filter(IN_SLICE).create_view(name)
+        _view_votes(db, reading)
+        work = partial(_in_slice, db, SQL / "scores.sql", {"judge": judge, "way": way, "votes": count})
+        shown = progress(f"score {judgments}", len(parts), "slices") if len(parts) > 1 else nullcontext(_silent)
+        with shown as advance:
+            for scored in in_order(work, parts):
+                is_whole &= scored["is_whole"].all()
+                left -= int(scored["n_votes"].sum())
+                yield scored.drop("is_whole")
+                advance()
+        if left or not is_whole:  # some votes are on nothing that is there, or are not as they should be
+            look = partial(_in_slice, db, WRONG_VOTES, {"way": way, "votes": count})
+            _refuse(pl.concat(in_order(look, parts)), str(judgments))
 
-    def work(part: Slice) -> tuple[pl.DataFrame, pl.DataFrame]:
-        with connect() as db:
-            for name, path in (("generations", generations), ("judgments", judgments)):
-                parquet(db, [path], "generation_id", part.low, part.high).create_view(name)
-            return _score(db, reading, judge), _faults(db, way, count)
 
-    faults, parts = [], slices(judgments, "generation_id")
-    with progress(f"score {judgments}", len(parts), "slices") if len(parts) > 1 else nullcontext(_silent) as advance:
-        for scored, wrong in in_order(work, parts):
-            faults.append(wrong)
-            yield scored
-            advance()
-    _refuse(pl.concat(faults), str(judgments))
+def _in_slice(db: duckdb.DuckDBPyConnection, path: Path, values: dict[str, Any], part: Slice) -> pl.DataFrame:
+    """Return the result of a query on the rows of a slice; what is opened and planned once serves all slices."""
+    with db.cursor() as own:  # a connection serves one thread
+        own.execute("set variable low = $low", {"low": part.low})
+        own.execute("set variable high = $high", {"high": part.high})
+        return run_query(own, path, values)
 
 
 def _silent() -> None:
@@ -62,14 +80,14 @@ def score(reading: Reading, judge: str, generations: pl.DataFrame, judgments: pl
     with connect() as db:
         db.register("generations", generations.to_arrow())
         db.register("judgments", judgments.sort("generation_id", "vote_id").to_arrow())
-        return _score(db, reading, judge)
+        _view_votes(db, reading)
+        return run_query(db, SQL / "scores.sql", {"judge": judge, "way": None, "votes": None}).drop("is_whole")
 
 
-def _score(db: duckdb.DuckDBPyConnection, reading: Reading, judge: str) -> pl.DataFrame:
-    """Score the connection's `generations` by its `judgments`; leaves the view `votes` in it."""
+def _view_votes(db: duckdb.DuckDBPyConnection, reading: Reading) -> None:
+    """Give a connection the view `votes`: what its `judgments` say, read when it is asked."""
     load_rubric(db, reading.rubric)
     view_query(db, "votes", SQL / "votes.sql", {"least_mass": reading.least_mass})
-    return run_query(db, SQL / "scores.sql", {"judge": judge})
 
 
 def check_votes(way: str, votes: int, generations: pl.DataFrame, judgments: pl.DataFrame, where: str) -> None:
@@ -89,7 +107,7 @@ def _expected(judgments: pl.DataFrame, way: str, votes: int) -> tuple[str, int |
 
 
 def _faults(db: duckdb.DuckDBPyConnection, way: str, votes: int | None) -> pl.DataFrame:
-    return run_query(db, SQL / "wrong_votes.sql", {"way": way, "votes": votes})
+    return run_query(db, WRONG_VOTES, {"way": way, "votes": votes})
 
 
 def _refuse(faults: pl.DataFrame, where: str) -> None:

@@ -107,16 +107,9 @@ def view_query(connection: duckdb.DuckDBPyConnection, name: str, path: Path, val
         raise TsrError(f"{path}{complaint(error, where=True)}") from error
 
 
-def parquet(
-    connection: duckdb.DuckDBPyConnection, files: list[Path], column: str = "", low: str = "", high: str | None = None
-) -> duckdb.DuckDBPyRelation:
-    """Return the rows of Parquet files, those with low <= column < high where limits are given; none is read yet."""
-    rows = connection.read_parquet([glob.escape(str(path)) for path in files], hive_partitioning=False)
-    if low:
-        rows = rows.filter(duckdb.ColumnExpression(column) >= duckdb.ConstantExpression(low))
-    if high is not None:
-        rows = rows.filter(duckdb.ColumnExpression(column) < duckdb.ConstantExpression(high))
-    return rows
+def parquet(connection: duckdb.DuckDBPyConnection, files: list[Path]) -> duckdb.DuckDBPyRelation:
+    """Return the rows of Parquet files; none is read yet."""
+    return connection.read_parquet([glob.escape(str(path)) for path in files], hive_partitioning=False)
 
 
 def read_text(path: Path) -> str:

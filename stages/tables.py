@@ -112,9 +112,15 @@ def check_file(table: str, path: Path) -> None:
     _check_columns(table, _loaded(table, path, 0), path)
 
 
-def head(table: str, path: Path) -> pl.DataFrame:
-    """Return the first row of a table, or none where it is empty. Raises TsrError as `check_file` does."""
-    return _loaded(table, path, 1)
+def head(table: str, path: Path, column: str) -> pl.DataFrame:
+    """Return the first row of a column, or none where the table is empty. Raises TsrError as `check_file` does."""
+    return _loaded(table, path, 1, [column])
+
+
+def height(path: Path) -> int:
+    """Return how many rows a table has, by what its file says of itself."""
+    rows: int = pl.scan_parquet(path, hive_partitioning=False, glob=False).select(pl.len()).collect().item()
+    return rows
 
 
 def read(table: str, path: Path) -> pl.DataFrame:
@@ -122,14 +128,14 @@ def read(table: str, path: Path) -> pl.DataFrame:
     return validate(table, _loaded(table, path), path)
 
 
-def _loaded(table: str, path: Path, rows: int | None = None) -> pl.DataFrame:
-    """Return a file's first `rows` rows, or all, unchecked."""
+def _loaded(table: str, path: Path, rows: int | None = None, columns: list[str] | None = None) -> pl.DataFrame:
+    """Return a file's first `rows` rows, or all, of some columns, or all, unchecked."""
     if not path.is_file():
         raise TsrError(f"{path}: no such file; expected a table of {table}")
     if rows is None:
         bounds.check_parquet(path)
     try:
-        loaded = pl.read_parquet(path, n_rows=rows, hive_partitioning=False, glob=False)
+        loaded = pl.read_parquet(path, columns=columns, n_rows=rows, hive_partitioning=False, glob=False)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise TsrError(f"{path}: not a readable Parquet file: {str(error).splitlines()[0]}") from error
     if rows is None:

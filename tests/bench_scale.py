@@ -33,7 +33,7 @@ from stages.score import score_files
 ROOT = Path(__file__).resolve().parent.parent
 JSON, DOCS = ROOT / "reports" / "benchmarks.json", ROOT / "docs" / "scale.md"
 MARKS = ("<!-- scale:begin -->", "<!-- scale:end -->")
-SIZES = (10_000, 100_000, 1_000_000)
+SIZES = (10_000, 30_000, 100_000, 1_000_000)
 OTHERS = {"polars": scale_engines.in_polars, "pandas": scale_engines.in_pandas, "dicts": scale_engines.in_dicts}
 HOLDS = 100_000  # prompts whose texts the others can have in memory
 COMPARED = 10_000  # prompts at which the tables are compared row for row

@@ -73,8 +73,8 @@ def test_every_beginning_of_a_reply_has_no_score() -> None:
     assert [parse("micro", whole[:n]) for n in range(len(whole))] == [None] * len(whole)
 
 
-WILD = """create temp macro low() as 0.0; create temp macro high() as 5.0;
-create temp macro parse(raw) as try_cast(raw as double);"""
+WILD = """create macro low() as 0.0; create macro high() as 5.0;
+create macro parse(raw) as try_cast(raw as double);"""
 
 
 def test_out_of_range_is_null_not_clipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +87,7 @@ def test_out_of_range_is_null_not_clipped(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    ("text", "told"), [(None, "no such file"), ("create temp macro parse(raw) a", "syntax error"), ("", "parse")]
+    ("text", "told"), [(None, "no such file"), ("create macro parse(raw) a", "syntax error"), ("", "parse")]
 )
 def test_a_rubric_that_cannot_be_read_is_one_line(
     text: str | None, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

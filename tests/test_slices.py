@@ -8,6 +8,8 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from rows import generations, judgments
 
 from stages import tables
@@ -15,6 +17,7 @@ from stages.errors import TsrError
 from stages.parsing import Reading
 from stages.score import score, score_files
 from stages.slices import Slice, in_order, slices
+from stages.sqlrun import SQL, connect, run_query
 
 READING = Reading("additive", 0.5)
 IDS = [f"{n * 7919 % 65536:04x}" for n in range(300)]
@@ -104,6 +107,39 @@ def test_imported_votes_may_be_of_any_number(files: tuple[Path, Path]) -> None:
     votes.filter(some).write_parquet(files[1])
     made = scored(files).filter(pl.col("n_votes") > 0)
     assert set(made.select("n_votes", "score").unique().rows()) == {(3, 1.0), (1, 2.0)}
+
+
+VOTE = st.tuples(
+    st.sampled_from("abx"), st.sampled_from([0, 0, 1, 1, 2, 61, 62, 99]), st.sampled_from(["votes"] * 9 + ["given"])
+)
+
+
+@settings(derandomize=True, max_examples=200, deadline=None, database=None)
+@given(st.lists(VOTE, max_size=6), st.sampled_from(["stop", "error"]), st.sampled_from([None, 0, 1, 2, 63]))
+def test_votes_are_whole_exactly_where_nothing_is_wrong_with_them(
+    drawn: list[tuple[str, int, str]], ended: str, votes: int | None
+) -> None:
+    """The quick look at each response's votes finds what the slow one has words for; it may err above 61 votes."""
+    made = pl.DataFrame({"generation_id": ["a", "b"], "model": "M", "finish_reason": ["stop", ended]})
+    names = {"generation_id": pl.String, "vote_id": pl.Int64, "way": pl.String, "value": pl.Float64}
+    asked = {"judge": "J", "way": "votes", "votes": votes}
+    with connect() as db:
+        db.register("generations", made.to_arrow())
+        db.register("votes", pl.DataFrame([(*one, 1.0) for one in drawn], schema=names, orient="row").to_arrow())
+        scores = run_query(db, SQL / "scores.sql", asked)
+        wrong = run_query(db, SQL / "wrong_votes.sql", {"way": "votes", "votes": votes})
+    sound = scores["is_whole"].all() and scores["n_votes"].sum() == len(drawn)
+    assert not (sound and wrong.height)
+    if all(vote < 62 for _, vote, _ in drawn) and (votes or 0) < 62:
+        assert sound == (wrong.height == 0)
+
+
+def test_more_votes_than_are_looked_at_at_once(tmp_path: Path) -> None:
+    tables.write("generations", generations(["a"]), tmp_path / "g")
+    tables.write("judgments", judgments({"a": ["Score: 4"] * 70}), tmp_path / "j")
+    assert scored((tmp_path / "g", tmp_path / "j"), votes=70)["score"].to_list() == [4.0]
+    with pytest.raises(TsrError, match="vote 70 on generation a is missing"):
+        scored((tmp_path / "g", tmp_path / "j"), votes=71)
 
 
 @pytest.mark.parametrize("which", [0, 1])

@@ -147,8 +147,8 @@ def _own(outcome: Outcome, learn: Row) -> Row:
 
 
 def _models(outcome: Outcome, names: list[str]) -> list[Row]:
+    judged = report_data.fixed_scores(outcome.params, names)
     with connect() as db:
-        judged = report_data.fixed_scores(db, outcome.params, names)
         fixed = run_file(db, report_data.QUERIES / "fixed.sql", {"judged": judged}, {}).rows_by_key("judge", named=True)
     rows = []
     for name in names:

@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
-from stages import paths, plan, rowstore
+from stages import paths, plan, rowstore, tables
 from stages.claims import graph
 from stages.claims.graph import Task
 from stages.claims.kept import Cost, Kept, code_hash, hash_of
@@ -132,9 +130,7 @@ class Seed:
 
 def _pairs(name: str) -> int:
     """Return how many pairs a training has."""
-    return int(
-        pl.scan_parquet(paths.pairs(name), hive_partitioning=False, glob=False).select(pl.len()).collect().item()
-    )
+    return tables.height(paths.pairs(name))
 
 
 @contextmanager

@@ -13,7 +13,6 @@ from stages.health.thresholds import read
 from stages.params import Params
 from stages.reporting.lineage import steps
 from stages.reporting.report_data import fixed_scores
-from stages.sqlrun import connect
 
 FORMATS = ("text", "json")
 FAIL_ON = ("watch", "collapsing")
@@ -70,8 +69,7 @@ def _fixed(params: Params, planned: dict[str, Any]) -> pl.DataFrame:
     there = [judge for judge in judges if paths.judgments(judge, paths.WORLD, "fixed").is_file()]
     if not there or not paths.generations(paths.WORLD, "fixed").is_file():
         return signals.NOT_JUDGED
-    with connect() as db:
-        return fixed_scores(db, params, there)
+    return fixed_scores(params, there)
 
 
 def _arms(found: verdicts.Health, asked: tuple[str, ...]) -> list[str]:

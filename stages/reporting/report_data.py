@@ -20,6 +20,7 @@ from stages.reporting.funnel import funnel_rows
 from stages.reporting.human import with_ratings
 from stages.reporting.tournaments import read_tournaments
 from stages.reporting.verdicts import Estimate
+from stages.score import score
 from stages.sqlrun import SQL, connect, run_file
 from stages.truth import true_scores
 
@@ -79,8 +80,8 @@ def read_run(params: Params) -> RunData:
     pair_rows = pl.concat([_pair_rows(name) for name in rows["learns"]])
     wanted = pl.DataFrame(comparisons(rows["lines"]), schema={"model": pl.String, "other": pl.String}, orient="row")
     answers = eval_truth(sorted({*wanted["model"], *wanted["other"]}))
+    fixed = fixed_scores(params, list(models))
     with connect() as db:
-        fixed = fixed_scores(db, params, list(models))
         return RunData(
             plan=rows,
             rounds=rounds,
@@ -146,10 +147,10 @@ def eval_truth(models: list[str]) -> pl.DataFrame:
     return answers.join(truth, on="generation_id").select("model", "prompt_id", "truth").sort(pl.all())
 
 
-def fixed_scores(db: Any, params: Params, models: list[str]) -> pl.DataFrame:
+def fixed_scores(params: Params, models: list[str]) -> pl.DataFrame:
     """Return (judge, generation_id, score, truth) of the fixed responses, under every model version as judge.
 
-    Parsed here, as stage `score` does, so that mending the parser judges nothing again.
+    Parsed here, as stage `score` does it, so that mending the parser judges nothing again.
     """
     settings = params.block.judge
     reading = Reading(settings.rubric, params.block.score.least_mass)
@@ -157,8 +158,7 @@ def fixed_scores(db: Any, params: Params, models: list[str]) -> pl.DataFrame:
     scored = []
     for name in models:
         judged = _fixed_judgments(name).filter(pl.col("way") == settings.way)
-        frames = {"generations": fixed, "votes": read_votes(reading, judged)}
-        scored.append(run_file(db, SQL / "scores.sql", frames, {"judge": name}))
+        scored.append(score(reading, name, fixed, judged))
     joined = pl.concat(scored).join(truth, on="generation_id", how="left")
     return joined.select("judge", "generation_id", "score", "truth").sort("judge", "generation_id")
 

@@ -3,20 +3,24 @@
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import psutil
 import pytest
 from broken_project import Broken
 from record import Record
+from test_running import Hanging, gone
 from zygote import Child
 
 PATIENCE = 300  # seconds until a command is in the middle of its work
-GRACE = 30  # seconds until all of it must be gone
+GRACE = 90  # seconds until all of it must be gone; what is left of a killed cluster looks for its head for a while
 SLOW = {"slow": 0.1}
 # What runs -> its words, or the kind of stage; and what is there once it is in the middle of its work.
 AT_WORK: dict[str, tuple[tuple[str, ...], str]] = {
     "generate": ((), ".tsr/rows/*/*.rows"),
+    "generate, by ray": ((), ".tsr/rows/*/*.rows"),
     "judge": ((), ".tsr/rows/*/*.rows"),
     "evaluate": ((), ".tsr/rows/*/*.rows"),
     "sft": ((), ".tsr/training/*/checkpoint-*"),
@@ -32,6 +36,18 @@ WAYS: dict[str, Callable[[int], None]] = {
 }
 
 
+@contextmanager
+def by_ray(broken: Broken, name: str) -> Iterator[None]:
+    """Let responses be made by a cluster while the block runs, where the name says so; they are the same ones."""
+    kept = (broken.folder / "params.yaml").read_text()
+    if name.endswith("by ray"):
+        broken.project.edit_params(lambda params: params["micro"]["generate"].update(backend="ray"))
+    try:
+        yield
+    finally:
+        (broken.folder / "params.yaml").write_text(kept)
+
+
 def started(broken: Broken, name: str) -> Child:
     """Start a command, and return when it is in the middle of its work."""
     words, sign = AT_WORK[name]
@@ -39,7 +55,8 @@ def started(broken: Broken, name: str) -> Child:
     if words:
         child = broken.zygote.start(*words, folder=broken.folder, fault=SLOW)
     else:
-        step = [step for step in broken.steps if step.kind == name and dict(step.moments).get("row", 0) > 10][-1]
+        kind = name.partition(",")[0]
+        step = [step for step in broken.steps if step.kind == kind and dict(step.moments).get("row", 0) > 10][-1]
         broken.remove(step)
         child = broken.start(step, SLOW)
     until = time.monotonic() + PATIENCE
@@ -49,12 +66,16 @@ def started(broken: Broken, name: str) -> Child:
     return child
 
 
-def session(leader: int) -> list[psutil.Process]:
-    """The processes that a command has started, and itself, as far as they are there."""
+def session(leader: int, below: list[psutil.Process]) -> list[psutil.Process]:
+    """The processes that a command has started, and itself, as far as they are there.
+
+    Those of its session, and those `below`, of which some may have left it.
+    """
     found = []
-    for process in psutil.process_iter():
+    for process in {*psutil.process_iter(), *below}:
         try:
-            if os.getsid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
+            is_its = process in below or os.getsid(process.pid) == leader
+            if is_its and process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
         except (ProcessLookupError, psutil.NoSuchProcess):
             continue
@@ -64,15 +85,17 @@ def session(leader: int) -> list[psutil.Process]:
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", AT_WORK)
 def test_a_command_that_is_stopped_leaves_no_process(broken: Broken, record: Record, name: str, way: str) -> None:
-    child = started(broken, name)
-    if name == "claims":
-        assert len(session(child.pid)) > 2, "it has no workers"
+    with by_ray(broken, name):
+        child = started(broken, name)
+    below = psutil.Process(child.pid).children(recursive=True)
+    if name == "claims" or name.endswith("by ray"):
+        assert len(below) > 1, "it has no workers"
     try:
         with record.fault(way, name):
             WAYS[way](child.pid)
             assert child.ended_within(GRACE), f"it does not end: {child.told}"
             until = time.monotonic() + GRACE
-            while left := session(child.pid):
+            while left := session(child.pid, below):
                 assert time.monotonic() < until, f"left behind: {[' '.join(one.cmdline()) for one in left]}"
                 time.sleep(0.05)
             if way != "kill -9 of the first process":
@@ -80,8 +103,36 @@ def test_a_command_that_is_stopped_leaves_no_process(broken: Broken, record: Rec
                 assert "Traceback" not in child.told
                 assert not list((broken.folder / "data").rglob(".*.tmp"))
     finally:
-        for process in session(child.pid):
+        for process in session(child.pid, below):
             process.kill()
     for step in broken.steps:
         if any(not (broken.folder / out).exists() for out in step.outs):
             broken.run(step)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_run_of_many_stages_that_is_stopped_leaves_no_process(tmp_path: Path, record: Record, way: str) -> None:
+    """`tsr run -j 2`: one of its stages has let go of its child, one does not end by SIGTERM."""
+    run = Hanging(tmp_path / "made")
+    try:
+        with record.fault(way, "run -j 2"):
+            WAYS[way](run.process.pid)
+            run.process.wait(timeout=GRACE)
+            stubborn = (
+                {run.pid("stubborn")} if way == "kill -9 of the first process" else set()
+            )  # ends by kill -9 alone
+            until = time.monotonic() + GRACE
+            while left := [pid for pid in run.below if not gone(pid) and not stubborn & ancestry(pid)]:
+                assert time.monotonic() < until, f"left behind: {left}"
+                time.sleep(0.05)
+    finally:
+        run.clear()
+
+
+def ancestry(pid: int) -> set[int]:
+    """A process and those that it comes from."""
+    try:
+        one = psutil.Process(pid)
+        return {pid, *(parent.pid for parent in one.parents())}
+    except psutil.NoSuchProcess:
+        return {pid}

@@ -4,29 +4,29 @@
 --   The first is right.\n**Verdict: A**     first
 --   Verdict: A\nVerdict: B                  null
 --   Verdict: A or B                         null
-create or replace temp macro loose() as '[*_`\t\x1f \x{a0}\x{1680}\x{2000}-\x{200a}\x{202f}\x{205f}\x{3000}]*';
-create or replace temp macro line_end() as '[\n-\r\x1c-\x1e\x{85}\x{2028}\x{2029}]';
-create or replace temp macro white() as
+create or replace macro loose() as '[*_`\t\x1f \x{a0}\x{1680}\x{2000}-\x{200a}\x{202f}\x{205f}\x{3000}]*';
+create or replace macro line_end() as '[\n-\r\x1c-\x1e\x{85}\x{2028}\x{2029}]';
+create or replace macro white() as
     '[\t-\r\x1c-\x20\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}]*';
 
 -- A and B are capitals, so that `a tie` and `b) ...` are none; tie is written as it comes.
-create or replace temp macro line() as replace(
+create or replace macro line() as replace(
     '(?:#{1,6}|[-+])?~(?:(?:[Ff]inal|[Mm]y)~)?(?:[Vv]erdict|VERDICT)~:~(?:\[{0,2}~(?:(?:[Rr]esponse|[Aa]ssistant)~)?'
         || '(?:A|B|[Tt]ie|TIE)~\]{0,2})~\.?~',
     '~', loose()
 );
 
-create or replace temp macro last_lines(raw) as nullif(regexp_extract(
+create or replace macro last_lines(raw) as nullif(regexp_extract(
     raw,
     '(?:\A|' || line_end() || ')' || white()
         || '(?:' || line() || line_end() || white() || ')*' || line() || white() || '\z'
 ), '');
 
-create or replace temp macro said(lines) as list_distinct(
+create or replace macro said(lines) as list_distinct(
     list_transform(regexp_extract_all(lines, ':[^\n]*?(A|B|[Tt]ie|TIE)(?:[^A-Za-z]|\z)', 1), lambda word: lower(word))
 );
 
-create or replace temp macro verdict(raw) as case said(last_lines(raw))
+create or replace macro verdict(raw) as case said(last_lines(raw))
     when ['a'] then 'first'
     when ['b'] then 'second'
     when ['tie'] then 'tie'
