@@ -1,4 +1,4 @@
-"""Judgments become numbers: by the rubric's `parse.sql`, and by `sql/votes.sql` for all ways of judging."""
+"""Judgments become numbers: by a rubric's `parse.sql`, `sql/votes.sql` for every way of judging, `sql/scores.sql`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +7,7 @@ import duckdb
 import polars as pl
 
 from stages.errors import TsrError
-from stages.sqlrun import SQL, complaint, connect, run_file
+from stages.sqlrun import SQL, complaint, connect, run_file, run_query, view_query
 
 RUBRICS = Path(__file__).parent / "rubrics"
 SCORE_LINE = RUBRICS / "score_line.sql"
@@ -41,3 +41,21 @@ def read_votes(reading: Reading, judgments: pl.DataFrame) -> pl.DataFrame:
     with connect() as db:
         load_rubric(db, reading.rubric)
         return run_file(db, SQL / "votes.sql", {"judgments": judgments}, {"least_mass": reading.least_mass})
+
+
+def score(reading: Reading, judge: str, generations: pl.DataFrame, judgments: pl.DataFrame) -> pl.DataFrame:
+    """Return `scores` rows, one for every generation, judged or not.
+
+    A reply that was cut off, has no score, or has one outside the rubric's range, is a vote that was not parsed.
+    """
+    with connect() as db:
+        db.register("generations", generations.to_arrow())
+        db.register("judgments", judgments.sort("generation_id", "vote_id").to_arrow())
+        view_votes(db, reading)
+        return run_query(db, SQL / "scores.sql", {"judge": judge, "way": None, "votes": None}).drop("is_whole")
+
+
+def view_votes(db: duckdb.DuckDBPyConnection, reading: Reading) -> None:
+    """Give a connection the view `votes`: what its `judgments` say, read when it is asked."""
+    load_rubric(db, reading.rubric)
+    view_query(db, "votes", SQL / "votes.sql", {"least_mass": reading.least_mass})

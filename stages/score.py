@@ -12,10 +12,10 @@ import polars as pl
 from stages import paths, tables
 from stages.errors import TsrError
 from stages.params import Profile
-from stages.parsing import Reading, load_rubric
+from stages.parsing import Reading, view_votes
 from stages.progress import progress
 from stages.slices import Slice, in_order, slices
-from stages.sqlrun import SQL, connect, parquet, run_query, view_query
+from stages.sqlrun import SQL, connect, parquet, run_query
 
 WRONG_VOTES = SQL / "wrong_votes.sql"
 # Of a view's rows those of the slice that a connection is at: its variables are constants when a query is planned.
@@ -46,7 +46,7 @@ def score_files(
     with connect() as db:
         for name, path in (("generations", generations), ("judgments", judgments)):
             parquet(db, [path]).filter(IN_SLICE).create_view(name)
-        _view_votes(db, reading)
+        view_votes(db, reading)
         work = partial(_in_slice, db, SQL / "scores.sql", {"judge": judge, "way": way, "votes": count})
         shown = progress(f"score {judgments}", len(parts), "slices") if len(parts) > 1 else nullcontext(_silent)
         with shown as advance:
@@ -70,24 +70,6 @@ def _in_slice(db: duckdb.DuckDBPyConnection, path: Path, values: dict[str, Any],
 
 def _silent() -> None:
     """Tell nothing of a small table."""
-
-
-def score(reading: Reading, judge: str, generations: pl.DataFrame, judgments: pl.DataFrame) -> pl.DataFrame:
-    """Return `scores` rows, one for every generation, judged or not.
-
-    A reply that was cut off, has no score, or has one outside the rubric's range, is a vote that was not parsed.
-    """
-    with connect() as db:
-        db.register("generations", generations.to_arrow())
-        db.register("judgments", judgments.sort("generation_id", "vote_id").to_arrow())
-        _view_votes(db, reading)
-        return run_query(db, SQL / "scores.sql", {"judge": judge, "way": None, "votes": None}).drop("is_whole")
-
-
-def _view_votes(db: duckdb.DuckDBPyConnection, reading: Reading) -> None:
-    """Give a connection the view `votes`: what its `judgments` say, read when it is asked."""
-    load_rubric(db, reading.rubric)
-    view_query(db, "votes", SQL / "votes.sql", {"least_mass": reading.least_mass})
 
 
 def check_votes(way: str, votes: int, generations: pl.DataFrame, judgments: pl.DataFrame, where: str) -> None:

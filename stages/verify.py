@@ -16,9 +16,9 @@ from stages.errors import TsrError
 from stages.evaluate import fixed_ways
 from stages.pair import make_pairs
 from stages.params import Params
-from stages.parsing import Reading
+from stages.parsing import Reading, score
 from stages.progress import progress
-from stages.score import check_votes, score
+from stages.score import check_votes
 
 Row = dict[str, Any]
 

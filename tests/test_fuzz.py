@@ -25,8 +25,7 @@ from stages.judge import judge_all
 from stages.pair import make_pairs
 from stages.pair import run as run_pair
 from stages.params import Pair
-from stages.parsing import Reading, load_rubric
-from stages.score import score
+from stages.parsing import Reading, load_rubric, score
 from stages.sqlrun import SQL, connect
 
 STRATEGIES = sorted(path.stem for path in (SQL / "strategies").glob("*.sql"))

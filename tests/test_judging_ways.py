@@ -23,9 +23,9 @@ from stages.errors import TsrError
 from stages.ids import seed_for
 from stages.judge import judge_all
 from stages.params import Judge
-from stages.parsing import Reading, read_votes
+from stages.parsing import Reading, read_votes, score
 from stages.rubrics.additive.ask import judge_prompt, one_token_prompt
-from stages.score import check_votes, score
+from stages.score import check_votes
 from stages.tiny_llama import WORDS
 
 KEPT: dict[Any, pl.DataFrame] = {}

@@ -15,7 +15,7 @@ from stages.candidates import Sides, read_candidates
 from stages.judge import judge_all
 from stages.pair import make_pairs
 from stages.params import Pair
-from stages.score import score
+from stages.parsing import score
 
 STRATEGIES = ["self_rewarding", "anchored_rejection", "future_guided"]
 

@@ -11,8 +11,8 @@ from rows import READING, generations, judgments, limits, parse
 from stages.asking import RUBRICS, load_ask, rubric_hash
 from stages.errors import TsrError
 from stages.ids import content_id, file_sha256
-from stages.parsing import Reading, read_votes
-from stages.score import check_votes, score
+from stages.parsing import Reading, read_votes, score
+from stages.score import check_votes
 
 NEAT = "l+ j+ u- u+ f+ o+ ="
 LOW, HIGH = limits("micro")

@@ -9,12 +9,12 @@ from typing import Any
 import polars as pl
 import pytest
 
-from stages import measure, pair, params, paths, plan, report, score, tables
+from stages import measure, pair, params, paths, plan, report, tables
 from stages.candidates import Sides, read_candidates
 from stages.errors import TsrError
 from stages.ids import content_id, file_sha256, prompt_id
 from stages.metrics import write_json
-from stages.parsing import Reading
+from stages.parsing import Reading, score
 from stages.reporting.asides import best_round, judge_drift
 from stages.reporting.charts import slim
 from stages.reporting.claims import Facts, comparisons, findings
@@ -200,7 +200,7 @@ def make_run(root: Path, arms: str, source: str = "micro_world", who: str = "sel
         judgments = make_judgments(judge, generations)
         both = pl.concat([judgments, *([make_one_token(judge, generations)] if split == "fixed" else [])])
         tables.write("judgments", both, paths.judgments(judge, model, split))
-        tables.write("scores", score.score(reading, judge, generations, judgments), paths.scores(judge, model, split))
+        tables.write("scores", score(reading, judge, generations, judgments), paths.scores(judge, model, split))
     for name, row in built.learns.items():
         make_round(settings.block, name, row, prompts[row.split])
     for model in built.models:
@@ -294,7 +294,7 @@ def test_report_of_rated_responses_with_another_judge_throughout(tmp_path, monke
     fixed = make_prompts("fixed", "elsewhere").with_columns(meta=pl.lit('{"rating_range": [0, 5]}'))
     tables.write("prompts", fixed, paths.prompts("fixed"))
     responses = make_generations(paths.WORLD, fixed)
-    ratings = score.score(Reading("micro", 0.5), "human", responses, make_judgments("human", responses))
+    ratings = score(Reading("micro", 0.5), "human", responses, make_judgments("human", responses))
     tables.write("scores", ratings, paths.scores(paths.HUMAN, paths.WORLD, "fixed"))
     report.run(params.load())
     page = outputs()["reports/index.html"].decode()

@@ -15,8 +15,7 @@ from rows import parse as parse_by
 
 from stages import rubrics as rubrics_package
 from stages.asking import load_ask, rubrics
-from stages.parsing import Reading
-from stages.score import score
+from stages.parsing import Reading, score
 
 RUBRICS = ["additive", "ten"]
 KINDS: dict[str, list[Any]] = yaml.safe_load((Path(__file__).parent / "replies" / "score_line.yaml").read_text())

@@ -14,8 +14,8 @@ from rows import generations, judgments
 
 from stages import tables
 from stages.errors import TsrError
-from stages.parsing import Reading
-from stages.score import score, score_files
+from stages.parsing import Reading, score
+from stages.score import score_files
 from stages.slices import Slice, in_order, slices
 from stages.sqlrun import SQL, connect, run_query
 

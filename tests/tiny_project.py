@@ -9,8 +9,8 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
-# What the report wants to find, and a page of the docs.
-REPORTED = ("reports/benchmarks.json", "reports/tournament/README.md", "reports/reliability.json")
+# What the report wants to find, a page of the docs, and the notebook of `tsr explore`.
+REPORTED = ("reports/benchmarks.json", "reports/tournament/README.md", "reports/reliability.json", "reports/explore.py")
 TINY = {
     "prepare": {"prompts_per_split": 24, "eval_prompts": 12, "fixed_responses": 18, "ift_examples": 300, "splits": 2}
     | {"eft_examples": 1200},

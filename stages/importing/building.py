@@ -14,8 +14,7 @@ from stages.importing.dirt import Dirt
 from stages.importing.mapping import Mapping
 from stages.importing.responses import Answered
 from stages.importing.texts import readable
-from stages.parsing import Reading
-from stages.score import score
+from stages.parsing import Reading, score
 
 NO_RUBRIC = "additive"  # stands where scores are given, and no reply is read
 Key = tuple[str, ...]

@@ -13,14 +13,13 @@ from stages.health.signals import of_plan
 from stages.health.thresholds import read as read_thresholds
 from stages.health.verdicts import Health, judged
 from stages.params import Params
-from stages.parsing import Reading, read_votes
+from stages.parsing import Reading, read_votes, score
 from stages.reporting import lineage
 from stages.reporting.claims import comparisons
 from stages.reporting.funnel import funnel_rows
 from stages.reporting.human import with_ratings
 from stages.reporting.tournaments import read_tournaments
 from stages.reporting.verdicts import Estimate
-from stages.score import score
 from stages.sqlrun import SQL, connect, run_file
 from stages.truth import true_scores
 

@@ -16,9 +16,8 @@ from stages.completing import Work, outcomes
 from stages.ids import content_id, file_sha256, seed_for
 from stages.judge import judge_all
 from stages.params import Judge
-from stages.parsing import Reading, load_rubric
+from stages.parsing import Reading, load_rubric, score
 from stages.rubrics.pairwise import compare
-from stages.score import score
 from stages.sqlrun import SQL, connect, run_file
 
 PAIRWISE = "pairwise"  # the rubric of two responses

@@ -99,7 +99,13 @@ def _tear(number: int) -> None:
 
 
 def _set_back(seconds: float) -> None:
-    """Let every clock that Python code can ask for the date be behind."""
-    now, now_ns = time.time, time.time_ns
+    """Let the dates that the module `time` tells be behind; files get the system's time all the same."""
+    now, now_ns, get = time.time, time.time_ns, time.clock_gettime
     time.time = lambda: now() - seconds
     time.time_ns = lambda: now_ns() - int(seconds * 1e9)
+    time.clock_gettime = lambda clock: get(clock) - (seconds if clock == time.CLOCK_REALTIME else 0)
+    for name in ("gmtime", "localtime", "ctime"):
+        told = getattr(time, name)
+        setattr(time, name, lambda at=None, told=told: told(time.time() if at is None else at))
+    form = time.strftime
+    time.strftime = lambda how, at=None: form(how, time.localtime() if at is None else at)

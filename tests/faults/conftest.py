@@ -20,10 +20,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.faults)
 
 
-def pytest_sessionfinish() -> None:
-    """Write the counts, where a file is named for them."""
-    if OUT in os.environ and _record.injected:
-        _record.write(Path(os.environ[OUT]))
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Write the counts, where a file is named for them, of a suite that ran whole and passed."""
+    if OUT not in os.environ:
+        return
+    config = session.config
+    chosen = [config.option.keyword, config.option.lf, [Path(arg).resolve() for arg in config.args] != [HERE]]
+    left_out = len(config.pluginmanager.get_plugin("terminalreporter").stats.get("skipped", []))
+    if exitstatus or any(chosen) or left_out:
+        print(f"\n{os.environ[OUT]} is not written: not all of tests/faults ran and passed; {left_out} were skipped")
+        return
+    _record.write(Path(os.environ[OUT]))
 
 
 @pytest.fixture(scope="session")
@@ -33,8 +40,15 @@ def record() -> Record:
 
 
 @pytest.fixture(scope="session")
-def broken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broken]:
-    """The small project. A test that changes its outputs puts them back, by running the step."""
+def once_whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broken]:
+    """The small project, made once."""
     made = Broken(tmp_path_factory.mktemp("broken"), tmp_path_factory.mktemp("logs"))
     yield made
     made.zygote.close()
+
+
+@pytest.fixture
+def broken(once_whole: Broken) -> Broken:
+    """The small project, whole. A test that changes its outputs puts them back, by running the step."""
+    once_whole.mend()
+    return once_whole

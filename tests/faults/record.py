@@ -56,11 +56,8 @@ class Record:
         }
 
     def write(self, path: Path) -> None:
-        """Write the file; a part of the suite that did not run keeps what stands there of it."""
-        told = self.told()
-        if not self.soak and path.is_file():
-            told["soak"] = json.loads(path.read_text()).get("soak", {})
-        path.write_text(json.dumps(told, indent=2, sort_keys=True) + "\n")
+        """Write the file."""
+        path.write_text(json.dumps(self.told(), indent=2, sort_keys=True) + "\n")
 
 
 def machine() -> dict[str, Any]:

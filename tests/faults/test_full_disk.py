@@ -64,14 +64,15 @@ class Disk:
 
 
 @pytest.fixture(scope="module")
-def disk(broken: Broken, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Disk]:
+def disk(once_whole: Broken, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Disk]:
+    once_whole.mend()
     place = tmp_path_factory.mktemp("disk")
-    zygote = Zygote(tmp_path_factory.mktemp("logs"), broken.folder, alone=True)
+    zygote = Zygote(tmp_path_factory.mktemp("logs"), once_whole.folder, alone=True)
     if zygote.shell("mount", "-t", "tmpfs", "-o", "size=300m", "none", str(place)):
         zygote.close()
         pytest.skip("this machine lets nobody mount a file system")
     made = Disk(zygote, place)
-    shutil.copytree(broken.folder, made.folder, ignore=shutil.ignore_patterns(".tsr"))
+    shutil.copytree(once_whole.folder, made.folder, ignore=shutil.ignore_patterns(".tsr"))
     rows = [{"instruction": f"question {n}", "output": f"answer {n}", "generator": "g"} for n in range(200)]
     (made.folder / "outputs.json").write_text(json.dumps(rows))
     yield made

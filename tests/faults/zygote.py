@@ -72,7 +72,9 @@ class Zygote:
         log.touch()
         asked = {"words": words, "folder": str(folder), "fault": fault or {}, "env": env, "log": str(log)}
         self._say(asked)
-        return Child(self, self._next("started"), log)
+        pid = self._next("started")
+        self._ended.pop(pid, None)  # a process before had the same number
+        return Child(self, pid, log)
 
     def run(self, *words: str, folder: Path, fault: dict[str, Any] | None = None, **env: str) -> tuple[int, str]:
         """Run `tsr WORDS` in a folder; return its exit code and what it has told."""
