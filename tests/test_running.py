@@ -211,7 +211,9 @@ def test_ray_takes_the_slots_of_its_workers_where_its_cluster_is_our_own() -> No
             assert set(needs.gpus(elsewhere).values()) == {0}
             assert set(needs.cpus(elsewhere).values()) == {1}
     missing = with_settings("micro", backends__ray={"gpus_per_worker": 1}, **by_ray)
-    with pytest.raises(TsrError, match=r"micro\.backends\.ray\.gpus_per_worker asks for 2 GPUs; micro\.slots\.gpu is 0"):
+    with pytest.raises(
+        TsrError, match=r"micro\.backends\.ray\.gpus_per_worker asks for 2 GPUs; micro\.slots\.gpu is 0"
+    ):
         needs.gpus(missing)
 
 
