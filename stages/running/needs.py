@@ -1,6 +1,7 @@
-"""What a stage takes: GPUs by the settings of what computes in it, seconds as measured or assumed."""
+"""What a stage takes: slots by the settings of what computes in it, seconds as measured or assumed."""
 
 import json
+import math
 from pathlib import Path
 
 from stages.errors import TsrError
@@ -26,8 +27,8 @@ def kind(name: str) -> str:
 def gpus(params: Params) -> dict[str, int]:
     """Return kind of stage -> GPUs that one of it takes; kinds that are not named take none.
 
-    `auto` and vLLM take one where `slots.gpu` says that there are any. Raises TsrError for a device that is not there,
-    or for more GPUs than there are.
+    `auto` and vLLM take one where `slots.gpu` says that there are any. Ray takes those of all workers, if its cluster
+    is one of our own. Raises TsrError for a device that is not there, or for more GPUs than there are.
     """
     block = params.block
     there = block.slots.gpu
@@ -46,6 +47,23 @@ def gpus(params: Params) -> dict[str, int]:
     return found
 
 
+def cpus(params: Params) -> dict[str, int]:
+    """Return kind of stage -> CPU slots that one of it takes; kinds that are not named take one.
+
+    More are taken by trainings that several processes share on a CPU, and by the workers of a Ray cluster of our own.
+    """
+    block = params.block
+    engines = [_workers_cpus(block, getattr(block, role).backend) for role in ("generate", "judge")]
+    trained = 1 if _count(block.training.device, 1, block.slots.gpu) else _processes(block)
+    return dict.fromkeys(TRAINERS, trained) | {"generate": engines[0], "judge": engines[1], "evaluate": max(engines)}
+
+
+def _workers_cpus(block: Profile, name: str) -> int:
+    """Return the CPU slots of an engine: one, but with Ray here those of its workers."""
+    ray = block.backends[name]
+    return ray.workers * ray.cpus_per_worker if name == "ray" and not ray.address else 1
+
+
 def _count(device: str, many: int, there: int) -> int:
     """Return GPUs: none on a CPU, and none for a device that may be either where there are none."""
     return 0 if device == "cpu" or (device == "auto" and not there) else many
@@ -56,6 +74,9 @@ def _engine(block: Profile, name: str) -> tuple[str, str, int]:
     settings = block.backends[name]
     if name == "vllm":  # whether it is the build for a GPU, it alone knows
         return "auto", "backends.vllm.tensor_parallel_size", settings.tensor_parallel_size
+    if name == "ray":  # a cluster elsewhere has GPUs of its own
+        many = math.ceil(round(settings.workers * settings.gpus_per_worker, 6))
+        return "cpu" if settings.address else "cuda", "backends.ray.gpus_per_worker", many
     return getattr(settings, "device", "cpu"), f"backends.{name}.device", 1  # a server has no device here
 
 
@@ -65,7 +86,7 @@ def _processes(block: Profile) -> int:
     if not path or not Path(path).is_file():  # the stage says so
         return 1
     read = read_yaml(Path(path), path)
-    return int(read.get("num_processes") or 1) if isinstance(read, dict) else 1
+    return max(1, int(read.get("num_processes") or 1)) if isinstance(read, dict) else 1
 
 
 class Seconds:

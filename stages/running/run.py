@@ -39,14 +39,22 @@ def run(params: Params, targets: list[str], jobs: int, *, dry: bool = False, pul
     Raises TsrError for stages that failed, after all others.
     """
     slots = Slots(jobs or params.block.slots.cpu, params.block.slots.gpu)
-    gpus, numbers = needs.gpus(params), visible(slots.gpu, os.environ.get("CUDA_VISIBLE_DEVICES"))
+    gpus, cpus = needs.gpus(params), needs.cpus(params)
+    numbers = visible(slots.gpu, os.environ.get("CUDA_VISIBLE_DEVICES"))
     with alone(HOME):
         stages = Pipeline(targets, HOME, pull=pull)
         if pull:
             stages.fetch_results()
         seconds = needs.Seconds(HOME / "seconds.json")
         tasks = [
-            Task(name, stages.before[name], gpus.get(needs.kind(name), 0), seconds.of(name)) for name in stages.stages
+            Task(
+                name,
+                stages.before[name],
+                gpus.get(kind := needs.kind(name), 0),
+                seconds.of(name),
+                cpus.get(kind, 1),
+            )
+            for name in stages.stages
         ]
         schedule = Schedule(tasks, slots)
         if dry:

@@ -15,17 +15,18 @@ State = Literal["waiting", "running", "done", "failed", "skipped"]
 
 @dataclass(frozen=True)
 class Task:
-    """A stage: what it rests on, the GPUs that it takes, and the seconds that it is thought to take."""
+    """A stage: what it rests on, the slots that it takes, and the seconds that it is thought to take."""
 
     name: str
     before: tuple[str, ...] = ()
     gpus: int = 0
     seconds: float = 1.0
+    cpus: int = 1
 
 
 @dataclass(frozen=True)
 class Slots:
-    """How many stages run side by side, and how many GPUs they share."""
+    """How many stages of one process run side by side, and how many GPUs all share."""
 
     cpu: int
     gpu: int = 0
@@ -63,11 +64,13 @@ class Schedule:
     def take(self) -> Iterator[tuple[Task, tuple[int, ...]]]:
         """Yield what starts now, with the numbers of its GPUs; it counts as running from here on.
 
-        A stage that waits for GPUs lets none with GPUs pass: a large one would wait for ever while small ones run.
+        A stage that waits for GPUs lets none with GPUs pass: a large one would wait for ever while small ones run. One
+        that waits for CPU slots alone lets none pass. One that wants more of them than there are takes all.
         """
         gpus_kept = False
         for name in self._order:
-            if len(self._gpus) >= self.slots.cpu:
+            left = self.slots.cpu - sum(self._cpus(other) for other in self._gpus)
+            if not left:
                 return
             task = self.tasks[name]
             if not self._ready(task) or (task.gpus and gpus_kept):
@@ -76,6 +79,8 @@ class Schedule:
             if task.gpus > len(free):
                 gpus_kept = True
                 continue
+            if self._cpus(name) > left:
+                return
             self.state[name], self._gpus[name] = "running", free[: task.gpus]
             yield task, self._gpus[name]
 
@@ -93,6 +98,9 @@ class Schedule:
 
     def _ready(self, task: Task) -> bool:
         return self.state[task.name] == "waiting" and all(self.state[name] == "done" for name in task.before)
+
+    def _cpus(self, name: str) -> int:
+        return min(self.tasks[name].cpus, self.slots.cpu)
 
     def _free(self) -> tuple[int, ...]:
         taken = {number for held in self._gpus.values() for number in held}
