@@ -70,8 +70,8 @@ def alone(requests: list[Request]) -> list[Completion]:
 
 
 def ended(started: list[psutil.Process]) -> bool:
-    """Whether all of Ray's processes end."""
-    return not psutil.wait_procs(started, timeout=90)[1]
+    """Whether all of Ray's processes end; its helpers take a minute where the driver was killed, on an idle machine."""
+    return not psutil.wait_procs(started, timeout=180)[1]
 
 
 class Asked:
