@@ -13,9 +13,10 @@ from typing import Any
 
 import bench_ray
 import faulty_engine
+import polars as pl
 import psutil
 import pytest
-from rows import GENERATE, embedded, prompts
+from rows import GENERATE, JUDGE, embedded, generations, prompts
 
 from stages import params
 from stages.backends import Completion, Request, SamplingParams
@@ -25,12 +26,13 @@ from stages.block import Block
 from stages.completing import Work
 from stages.errors import TsrError
 from stages.generate import generate
+from stages.judge import judge_all
 from stages.rowstore import SHARD
 
 ROOT = Path(__file__).resolve().parent.parent
 WITH_RAY = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed here: pip install 'tsr[ray]'")
 WARM = SamplingParams(temperature=0.8, top_p=1.0, max_new_tokens=8)
-Ids = list[str]
+TOKENS = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 
 
 @pytest.fixture(autouse=True)
@@ -68,8 +70,8 @@ def alone(requests: list[Request]) -> list[Completion]:
 
 
 def ended(started: list[psutil.Process]) -> bool:
-    """Whether all of Ray's processes end."""
-    return not psutil.wait_procs(started, timeout=90)[1]
+    """Whether all of Ray's processes end; its helpers take a minute where the driver was killed, on an idle machine."""
+    return not psutil.wait_procs(started, timeout=180)[1]
 
 
 class Asked:
@@ -130,6 +132,34 @@ def test_rows_do_not_depend_on_workers_and_batches(workers: int, batch_rows: int
     assert sorted(done, key=lambda one: one.request_id) == alone(asked())
 
 
+@WITH_RAY
+@pytest.mark.slow
+def test_tables_do_not_depend_on_the_number_of_workers(tiny: Path, place: Path) -> None:
+    """The embedded engine: generations by one and three workers, judgments both ways. One cluster serves all."""
+    words = [f"next {letter * n}" for letter in "abcd" for n in (1, 4)]
+    judged = generations([f"g{i}" for i in range(12)], prompt_id=words[0], response="bcd e")
+
+    def generated(engine: Any, store: str) -> pl.DataFrame:
+        return generate(7, GENERATE, "M0", prompts(words), engine, Work("generate/M0/r0", 0.0, place / store))
+
+    def judgments(engine: Any, store: str, way: str) -> pl.DataFrame:
+        changes = {"votes": 2, "temperature": 1.0} if way == "votes" else {}
+        how = JUDGE.model_copy(update={"way": way, "distribution": True, "max_new_tokens": 12} | changes)
+        return judge_all(7, how, "M0", prompts(words), judged, engine, Work(f"judge/{way}", 0.0, place / store))
+
+    one = generated(embedded(tiny), "one")
+    votes, tokens = (judgments(embedded(tiny), "one", way) for way in ("votes", "one_token"))
+    assert (one.height, votes.height, tokens.height) == (24, 24, 12)
+    for table in (votes, tokens):
+        assert table["digit_logprobs"].drop_nulls().len() > 0
+    with backend._cluster(settings(workers=3)):
+        for workers in (1, 3):
+            made = generated(embedded_by_ray(tiny, workers=workers, batch_rows=5), f"by {workers}")
+            assert made.equals(one), f"{workers} workers"
+        for way, expected in (("votes", votes), ("one_token", tokens)):
+            assert judgments(embedded_by_ray(tiny, batch_rows=5), "many", way).equals(expected), way
+
+
 def test_shards_hold_what_was_asked_and_lines_what_was_answered(place: Path) -> None:
     scored = SamplingParams(0.7, 0.9, 5, ("4", "5"), "Score:")
     wide = Request(
@@ -147,6 +177,12 @@ def test_shards_hold_what_was_asked_and_lines_what_was_answered(place: Path) -> 
         Completion("b", "", "error", 0, 0, None, status="too_long", error="no room"),
     ):
         assert backend.from_line(backend.to_line(done)) == done
+
+
+def test_a_full_disk_under_the_shards_is_one_line(place: Path) -> None:
+    (place / "00000001.parquet").symlink_to("/dev/full")
+    with pytest.raises(TsrError, match=r"/00000001\.parquet: cannot be written: No space left on device$"):
+        backend.write_shards(asked(7), place, 3)
 
 
 def test_no_request_starts_no_cluster() -> None:
@@ -366,17 +402,108 @@ def test_an_engine_needs_its_block_and_its_gpus(tiny: Path) -> None:
         backend.open_backend(tiny, settings(engine="vllm", gpus_per_worker=2).beside({"vllm": halved}))
 
 
+# --- strangers ---
+
+STRANGER = """
+import sys, ray
+ray.init(address=sys.argv[1], log_to_driver=False)
+print("ran", ray.get(ray.remote(num_cpus=0)(lambda: 1).remote()))
+"""
+
+
+@pytest.fixture
+def unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user has set nothing about tokens."""
+    for name in TOKENS:
+        monkeypatch.delenv(name, raising=False)
+
+
+@WITH_RAY
+@pytest.mark.slow
+@pytest.mark.usefixtures("unset")
+def test_a_cluster_of_our_own_takes_no_work_from_strangers(place: Path) -> None:
+    """Neither from one without a token nor from one with another; Ray was imported before."""
+    import ray
+    from ray._raylet import AuthenticationMode, get_authentication_mode
+
+    (place / ".ray").mkdir()
+    (place / ".ray/auth_token").write_text("ab" * 32)  # as Ray makes one for a user, for good
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | {"HOME": str(place)}
+    strangers: dict[str, subprocess.Popen[str]] = {}
+    told: dict[str, tuple[str, str]] = {}
+    for _ in faulty_by_ray(workers=1).complete(asked(8)):
+        if told:
+            continue
+        (raylet,) = (child for child in psutil.Process().children(recursive=True) if child.name() == "raylet")
+        ours = {name: value for name, value in raylet.environ().items() if name in TOKENS}
+        assert len(ours["RAY_AUTH_TOKEN"]) == 64
+        assert not set(TOKENS) & set(os.environ), "nothing else that is started here gets it"
+        command = [sys.executable, "-c", STRANGER, ray.get_runtime_context().gcs_address]
+        ways = {"no token": {}, "another token": {"RAY_AUTH_MODE": "token"}, "the token": ours}
+        for way, more in ways.items():
+            strangers[way] = subprocess.Popen(command, cwd="/", env=clean | more, text=True, stdout=-1, stderr=-1)
+        told = {way: stranger.communicate(timeout=300) for way, stranger in strangers.items()}
+    assert told["the token"][0] == "ran 1\n", told["the token"]
+    for way in ("no token", "another token"):
+        out, wrong = told[way]
+        assert (out, strangers[way].returncode) == ("", 1), (out, wrong)
+        assert "Authentication" in wrong or "Failed to connect" in wrong, wrong
+    assert get_authentication_mode() != AuthenticationMode.TOKEN, "a cluster elsewhere may come next"
+
+
+@WITH_RAY
+@pytest.mark.usefixtures("unset")
+@pytest.mark.parametrize(
+    ("given", "own", "expected"),
+    [
+        ({}, True, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "fresh"}),
+        ({"RAY_AUTH_MODE": "token"}, True, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "fresh"}),
+        ({"RAY_AUTH_MODE": "disabled"}, True, {"RAY_AUTH_MODE": "disabled"}),
+        ({"RAY_AUTH_TOKEN": "mine"}, True, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "mine"}),
+        ({"RAY_AUTH_TOKEN_PATH": "f"}, True, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": "f"}),
+        ({}, False, {}),
+        ({"RAY_AUTH_MODE": "k8s"}, True, {"RAY_AUTH_MODE": "k8s"}),
+        ({"RAY_AUTH_TOKEN": "mine"}, False, {"RAY_AUTH_TOKEN": "mine"}),
+    ],
+)  # fmt: skip
+def test_tokens_that_the_user_has_set_stay(
+    given: dict[str, str], own: bool, expected: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+
+    def now() -> dict[str, str]:
+        return {name: os.environ[name] for name in TOKENS if name in os.environ}
+
+    made = set()
+    for _ in range(2):
+        with backend._token(own=own):
+            found = now()
+            os.environ["RAY_AUTH_MODE"] = "token"  # as Ray does
+        assert now() == given
+        fresh = expected.get("RAY_AUTH_TOKEN") == "fresh"
+        made.add(found["RAY_AUTH_TOKEN"] if fresh else "")
+        assert found | ({"RAY_AUTH_TOKEN": "fresh"} if fresh else {}) == expected
+    assert len(made) == (2 if fresh else 1)
+
+
 # --- a cluster that others have started ---
 
 
 @WITH_RAY
 @pytest.mark.slow
-def test_a_cluster_at_an_address_runs_the_code_of_this_checkout(tiny: Path, place: Path) -> None:
-    """The cluster is started where no `stages` can be found; it outlives the run."""
+@pytest.mark.usefixtures("unset")
+@pytest.mark.parametrize("guarded", [False, True])
+def test_a_cluster_at_an_address_runs_the_code_of_this_checkout(
+    tiny: Path, place: Path, monkeypatch: pytest.MonkeyPatch, guarded: bool
+) -> None:
+    """The cluster is started where no `stages` can be found; it outlives the run. It may ask for the user's token."""
     address = nobody_at()
+    keys = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "cd" * 32} if guarded else {"RAY_AUTH_MODE": "disabled"}
     bare = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {
         "RAY_USAGE_STATS_ENABLED": "0"
     }
+    bare |= keys
     home = backend._temporary()
     start = [str(Path(sys.executable).parent / "ray"), "start", "--head", "--port", address.rpartition(":")[2]]
     start += [
@@ -389,6 +516,11 @@ def test_a_cluster_at_an_address_runs_the_code_of_this_checkout(tiny: Path, plac
     head = subprocess.Popen(start, cwd=place, env=bare, stdout=subprocess.PIPE, text=True)
     try:
         assert head.stdout and any("Ray runtime started" in line for line in head.stdout)
+        if guarded:
+            with pytest.raises(TsrError, match=f"the cluster at {address} cannot be used: "):
+                list(embedded_by_ray(tiny, address=address).complete(asked()))
+            for name, value in keys.items():
+                monkeypatch.setenv(name, value)
         done = list(embedded_by_ray(tiny, address=address, workers=4).complete(asked()))
         assert head.poll() is None
         assert sorted(done, key=lambda one: one.request_id) == sorted(
