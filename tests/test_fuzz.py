@@ -46,7 +46,7 @@ def profile(examples: int) -> Any:
     return settings(derandomize=True, max_examples=examples, deadline=None, database=None, suppress_health_check=slow)
 
 
-QUICK, DEEP = profile(4), profile(100)
+QUICK, DEEP = profile(3), profile(100)
 
 
 @st.composite
