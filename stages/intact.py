@@ -4,17 +4,14 @@ DVC takes a file for unchanged where size and time are, so a bit that has flippe
 polars writes it has no checksums. dvc.lock has the hash of every output; here they are compared before one is used.
 """
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
-from stages import lockfile
+from stages import dvc_cache, lockfile
 from stages.claims import graph
 from stages.errors import TsrError
 from stages.params import Params
-
-CACHE = Path(".dvc/cache/files/md5")
 
 
 def check(params: Params, planned: dict[str, Any]) -> None:
@@ -49,7 +46,7 @@ def _compare(out: lockfile.Output) -> None:
 
 
 def _other(out: lockfile.Output, path: Path, md5: str) -> str:
-    """Return what is wrong with a file of an output; empty where it is as it was made."""
+    """Return what is wrong with an output, or with a file of it; empty where it is as it was made."""
     if (actual := lockfile.actual_md5(path)) == md5:
         return ""
     told = f"its md5 is {actual}; {lockfile.LOCK_FILE} says {md5}"
@@ -59,12 +56,12 @@ def _other(out: lockfile.Output, path: Path, md5: str) -> str:
 def _in_folder(out: lockfile.Output) -> str:
     """Return what is wrong with a file of a folder. Some may be absent: `dvc pull` fetches single files too.
 
-    DVC's cache has the list of a folder's files; without it nothing is known of them.
+    DVC's cache has the list of a folder's files, and a pull of single files fetches it. Where it is not, the folder
+    must be what it was as a whole.
     """
-    listed = CACHE / out.md5[:2] / out.md5[2:]
-    if not listed.is_file():
-        return ""
-    known: dict[str, str] = {entry["relpath"]: entry["md5"] for entry in json.loads(listed.read_text())}
+    known = dvc_cache.listed(out.md5)
+    if known is None:
+        return _other(out, out.path, out.md5)
     here = (out.path / name for name in sorted(known))
     return next(
         filter(None, (_other(out, path, known[str(path.relative_to(out.path))]) for path in here if path.is_file())), ""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import polars as pl
 
-from stages import paths, tables
+from stages import bounds, paths, tables
 from stages.candidates import Sides, view_candidates
 from stages.drops import funnel
 from stages.errors import TsrError
@@ -158,7 +158,10 @@ def _check_choice(db: duckdb.DuckDBPyConnection, where: str) -> None:
 
 def _parts(asked: Path) -> list[Slice]:
     """Return parts of the prompts, in order; the row groups of the file are larger."""
-    ids = pl.read_parquet(asked, columns=["prompt_id"], hive_partitioning=False, glob=False)["prompt_id"].sort()
+    bounds.check_parquet(asked, ["prompt_id"])  # all that is read whole here
+    read = pl.read_parquet(asked, columns=["prompt_id"], hive_partitioning=False, glob=False)
+    bounds.check_texts(read, asked)
+    ids = read["prompt_id"].sort()
     lows = ids.gather_every(max(PROMPTS, ceil(len(ids) / PARTS)))
     return [Slice(low, high) for low, high in pairwise(["", *lows[1:], None])]
 

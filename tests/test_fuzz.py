@@ -3,6 +3,7 @@
 Quick by default and the same in every run; `-m slow` draws many more.
 """
 
+import re
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -44,17 +45,23 @@ def profile(examples: int) -> Any:
     return settings(derandomize=True, max_examples=examples, deadline=None, database=None, suppress_health_check=slow)
 
 
-QUICK, DEEP = profile(2), profile(100)
+QUICK, DEEP = profile(3), profile(100)
 
 
 @st.composite
-def worlds(draw: st.DrawFn) -> dict[str, Any]:
-    """Prompts, of one or three messages, and what each engine may say."""
+def worlds(draw: st.DrawFn, rubric: str) -> dict[str, Any]:
+    """Prompts, of one or three messages, one more that comes later, and what each engine may say."""
     asked = st.one_of(fuzz.TEXTS.map(lambda text: [text]), st.lists(fuzz.ANY, min_size=3, max_size=3))
-    texts = draw(st.lists(asked, min_size=2, max_size=4, unique_by=tuple))
-    said = st.lists(fuzz.TEXTS, min_size=2, max_size=5)
-    replies = [*draw(st.lists(fuzz.REPLIES, min_size=3, max_size=8)), fuzz.ECHO]
-    return {"prompts": texts, "said": {role: draw(said) for role in ("M1", "M0", "F")}, "replies": replies}
+    more, *texts = draw(st.lists(asked, min_size=4, max_size=8, unique_by=tuple))
+    said = st.lists(fuzz.TEXTS, min_size=3, max_size=8)
+    replies = [*draw(st.lists(fuzz.REPLIES, min_size=4, max_size=10)), fuzz.ECHO]
+    replies += [fuzz.SCORED[rubric].format(score) for score in draw(st.permutations(range(6)))]
+    return {
+        "prompts": texts,
+        "more": more,
+        "said": {role: draw(said) for role in ("M1", "M0", "F")},
+        "replies": replies,
+    }
 
 
 def prompts_of(texts: list[list[str]]) -> pl.DataFrame:
@@ -179,9 +186,10 @@ def check(world: dict[str, Any], rubric: str, way: str, strategies: list[str]) -
     assert on_files(first, strategy) == [files[f"pairs/{strategy}"], files[f"dropped/{strategy}"]]
 
     # A prompt more changes nothing of the others.
-    more = world | {"prompts": [*world["prompts"], ["an unrelated prompt"]]}
+    more = world | {"prompts": [*world["prompts"], world["more"]]}
     larger = pairs_of(made(more, rubric, way), strategies)
     known = set(first["prompts"]["prompt_id"])
+    assert prompts_of([world["more"]])["prompt_id"][0] not in known
     for name, both in larger.items():
         for before, after in zip(pairs[name], both, strict=True):
             same = after.filter(pl.col("prompt_id").is_in(known))
@@ -192,13 +200,27 @@ def check(world: dict[str, Any], rubric: str, way: str, strategies: list[str]) -
 def test_a_round_of_hostile_texts(rubric: str, way: str) -> None:
     """Each way of judging with its share of the strategies; the slow test has all with all."""
     mine = STRATEGIES[WAYS.index((rubric, way)) :: len(WAYS)]
-    QUICK(given(world=worlds())(lambda world: check(world, rubric, way, mine)))()
+    QUICK(given(world=worlds(rubric))(lambda world: check(world, rubric, way, mine)))()
 
 
 @pytest.mark.slow
 @EVERY
 def test_many_rounds_of_hostile_texts(rubric: str, way: str) -> None:
-    DEEP(given(world=worlds())(lambda world: check(world, rubric, way, STRATEGIES)))()
+    DEEP(given(world=worlds(rubric))(lambda world: check(world, rubric, way, STRATEGIES)))()
+
+
+def test_nested_markup_is_nested() -> None:
+    """One tag within another within a third: closed in their order, two of them crossed, and not all of them closed."""
+    seen: list[str] = []
+
+    def note(text: str) -> None:
+        seen.append(text)
+
+    profile(300)(given(fuzz.NESTED)(note))()
+    opened = r"(?s)<(\w+)>.*<((?!\1)\w+)>.*<((?!\1|\2)\w+)>.*"
+    assert any(re.search(opened + r"</\3>.*</\2>.*</\1>", text) for text in seen)
+    assert any(re.search(opened + r"</\2>.*</\3>", text) for text in seen)
+    assert any(re.search(opened, text) and text.count("</") < 3 for text in seen)
 
 
 @cache

@@ -4,13 +4,13 @@ Under the folder that the user names: `gsm8k/train` and `test`, `arc_challenge/t
 `truthfulqa/TruthfulQA`, `human_eval/HumanEval`, each a .jsonl, .jsonl.gz, .parquet or, for TruthfulQA, a .csv.
 """
 
-import gzip
 import io
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from stages import bounds
 from stages.errors import TsrError
 
 ENDINGS = (".jsonl", ".jsonl.gz", ".parquet", ".csv")
@@ -63,14 +63,16 @@ def _find(folder: Path, stem: str) -> Path:
 def _read(path: Path) -> pl.DataFrame:
     try:
         if path.suffix == ".parquet":
-            return pl.read_parquet(path)
+            bounds.check_parquet(path)
+            found = pl.read_parquet(path, hive_partitioning=False, glob=False)
+            bounds.check_texts(found, path)
+            return found
+        bounds.check_bytes(path, bounds.JSON_UNFOLDS * path.stat().st_size)
         if path.suffix == ".csv":
-            return pl.read_csv(path, infer_schema=False)
-        raw = path.read_bytes()
-        return pl.read_ndjson(
-            io.BytesIO(gzip.decompress(raw) if path.suffix == ".gz" else raw), infer_schema_length=None
-        )
-    except (pl.exceptions.PolarsError, OSError, EOFError) as error:
+            return pl.read_csv(path, infer_schema=False, glob=False)
+        raw = bounds.unpacked(path) if path.suffix == ".gz" else path.read_bytes()
+        return pl.read_ndjson(io.BytesIO(raw), infer_schema_length=None)
+    except (pl.exceptions.PolarsError, OSError) as error:
         raise TsrError(f"{path}: not readable: {str(error).splitlines()[0][:200]}") from error
 
 

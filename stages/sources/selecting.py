@@ -11,7 +11,7 @@ import duckdb
 import polars as pl
 from duckdb.func import FunctionNullHandling
 
-from stages import paths, tables
+from stages import bounds, paths, tables
 from stages.errors import TsrError
 from stages.ids import content_id, prompt_id, seed_for
 from stages.metrics import write_json
@@ -67,6 +67,7 @@ def prepare(seed: int, settings: Settings) -> None:
         chosen = _Chosen(db, settings, f"{seed_for(seed, 'chat_data'):x}")
         chosen.choose()
         chosen.check_sizes()
+        chosen.check_texts()
         chosen.write()
 
 
@@ -215,6 +216,11 @@ class _Chosen:
                     "params.yaml, or add data"
                 )
 
+    def check_texts(self) -> None:
+        """Raise TsrError for a split whose texts do not fit into the memory: until here DuckDB has them on the disk."""
+        for split, least in self.db.sql(_BYTES).fetchall():
+            bounds.check_bytes(f"prepare: split {split}", int(least))
+
     def write(self) -> None:
         """Write all tables and the funnel."""
         rated, fixed = self._responses(_RATED), self._responses(_FIXED)
@@ -246,6 +252,19 @@ class _Chosen:
         return tables.frame("prompts", rows)
 
 
+_BYTES = """
+    with texts as (
+        select p.split, unnest(c.messages).content as text from places as p join chosen as c using (prompt_id)
+        union all
+        select p.split, unnest([pool.reference, pool.drawn_response]) from places as p join pool using (prompt_id)
+        union all
+        select p.split, a.response from places as p join answers as a using (prompt_id) where p.split = 'rated'
+    )
+
+    select split, sum(strlen(text)) from texts where split is not null and text is not null
+    group by split
+    order by split
+"""
 _SPLIT = """
     select
         p.prompt_id,
