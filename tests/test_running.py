@@ -229,6 +229,14 @@ def test_processes_that_train_together_on_a_cpu_take_a_slot_each() -> None:
     assert set(needs.cpus(with_settings("micro")).values()) == {1}
 
 
+@pytest.mark.parametrize("said", ["num_processes: two", "num_processes:", "- 2", "", "mixed_precision: no"])
+def test_a_launch_file_that_names_no_number_takes_one_slot(said: str, tmp_path: Path) -> None:
+    """The stage that trains says what is wrong with it."""
+    (tmp_path / "odd.yaml").write_text(said)
+    training = {"device": "cpu", "launch": str(tmp_path / "odd.yaml")}
+    assert set(needs.cpus(with_settings("micro", training=training)).values()) == {1}
+
+
 def test_gpus_that_are_not_there_are_one_line() -> None:
     with pytest.raises(TsrError, match=r"micro\.training\.device asks for 1 GPUs; micro\.slots\.gpu is 0"):
         needs.gpus(with_settings("micro", training={"device": "cuda"}))

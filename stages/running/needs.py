@@ -81,12 +81,14 @@ def _engine(block: Profile, name: str) -> tuple[str, str, int]:
 
 
 def _processes(block: Profile) -> int:
-    """Return how many processes train together."""
+    """Return how many processes train together; one where the launch file does not say it, which the stage tells."""
     path = block.training.launch
-    if not path or not Path(path).is_file():  # the stage says so
+    if not path or not Path(path).is_file():
         return 1
-    read = read_yaml(Path(path), path)
-    return max(1, int(read.get("num_processes") or 1)) if isinstance(read, dict) else 1
+    try:
+        return max(1, int(read_yaml(Path(path), path)["num_processes"]))
+    except (KeyError, TypeError, ValueError):
+        return 1
 
 
 class Seconds:
