@@ -26,8 +26,9 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 JSON, DOCS = ROOT / "reports" / "benchmarks.json", ROOT / "docs" / "ray.md"
 REPEATS = 3
-SIZES = {"rows": 2048, "batch_rows": 64, "driver_rows": 20_000}
+SIZES = {"rows": 2048, "batch_rows": 64, "driver_rows": 20_000, "batched_rows": 512}
 CHARACTERS = 1000  # of a reply, where the driver is measured
+BATCHES = (64, 256, 512)
 ON_PAPER = (1, 2, 8, 64)
 A_MILLION = 1_000_000
 ANSWER = SamplingParams(temperature=0.8, top_p=1.0, max_new_tokens=12)
@@ -85,6 +86,19 @@ def speed_up(folder: Path, rows: int, batch_rows: int) -> Row:
         "speed_up_of_two_workers": round(statistics.median(two / one for two, one in pairs), 3),
         "seconds_to_the_first_batch": round(statistics.median(starts), 2),
     }
+
+
+def by_batch(folder: Path, rows: int) -> Row:
+    """Rows a processor second of the engine alone, in batches of so many: rows of equal length run side by side."""
+    requests, found = requests_of(rows), {}
+    for size in BATCHES:
+        engine = embedded(folder)
+        list(engine.complete(requests_of(rows + 64)[rows:]))
+        begun = time.process_time()
+        for start in range(0, rows, size):
+            list(engine.complete(requests[start : start + size]))
+        found[str(size)] = round(rows / (time.process_time() - begun), 1)
+    return {"rows": rows, "rows_a_processor_second": found}
 
 
 class Heard:
@@ -147,16 +161,20 @@ def on_paper(measured: Row) -> list[Row]:
 def table(measured: Row) -> str:
     """The table of docs/ray.md."""
     workers, of_driver = measured["workers"], measured["driver"]
-    rate = workers["rows_a_second"]
+    rate, batched = workers["rows_a_second"], measured["by_batch"]["rows_a_processor_second"]
     lines = [
         f"A random Llama of {workers['model_parameters']:,} parameters, {workers['rows']:,} rows in batches of"
         f" {workers['batch_rows']}, {measured['measured_on']['cores']} cores: one worker makes {rate['1 worker']:g}"
         f" rows a second, two make {rate['2 workers']:g}, {workers['speed_up_of_two_workers']:g} times as many;"
-        f" the engine without Ray makes {rate['without Ray']:g}. The first batch is there after"
-        f" {workers['seconds_to_the_first_batch']:g} s. The driver spends"
+        f" the engine without Ray, which gets all rows at once, makes {rate['without Ray']:g}. The first batch is there"
+        f" after {workers['seconds_to_the_first_batch']:g} s. The driver spends"
         f" {of_driver['microseconds_a_row']['with Ray']:g} µs of processor time on a row of"
         f" {of_driver['characters_a_response']} characters, so it can take {of_driver['rows_a_second']:,} rows"
         " a second.",
+        "",
+        "It is the size of a batch that costs: alone, on one core, the engine makes"
+        f" {', '.join(f'{value:g} rows a second in batches of {size}' for size, value in batched.items())}, for rows of"
+        " equal length run side by side, and a small batch has few of each.",
         "",
         "| workers | seconds for a million rows, on paper | share of N times one worker |",
         "|---|---|---|",
@@ -165,7 +183,7 @@ def table(measured: Row) -> str:
     return "\n".join(lines)
 
 
-def measure(rows: int, batch_rows: int, driver_rows: int) -> Row:
+def measure(rows: int, batch_rows: int, driver_rows: int, batched_rows: int) -> Row:
     """Measure all."""
     os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])  # the workers' engine
     before = Path.cwd()
@@ -176,7 +194,9 @@ def measure(rows: int, batch_rows: int, driver_rows: int) -> Row:
 
             prepare_torch()
             found: Row = {"driver": driver(Path(name), driver_rows)}
-            found["workers"] = speed_up(random_model(Path(name) / "20M", **SHAPES["20M"]), rows, batch_rows)
+            model = random_model(Path(name) / "20M", **SHAPES["20M"])
+            found["by_batch"] = by_batch(model, batched_rows)
+            found["workers"] = speed_up(model, rows, batch_rows)
         finally:
             os.chdir(before)
     how = (

@@ -550,7 +550,8 @@ def test_on_paper_the_driver_is_the_bottleneck_in_the_end() -> None:
 def test_the_benchmark_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench_ray, "REPEATS", 1)
     monkeypatch.setattr(bench_ray, "SHAPES", {"20M": {"hidden_size": 32, "layers": 2, "heads": 2, "context": 128}})
-    measured = bench_ray.measure(rows=64, batch_rows=8, driver_rows=1000)
+    monkeypatch.setattr(bench_ray, "BATCHES", (8, 32))
+    measured = bench_ray.measure(rows=64, batch_rows=8, driver_rows=1000, batched_rows=32)
     assert measured["workers"]["rows_a_second"]["2 workers"] > 0
     assert measured["driver"]["rows_a_second"] > 0
     assert f"| 64 | {bench_ray.on_paper(measured)[-1]['seconds']:,} |" in bench_ray.table(measured)
