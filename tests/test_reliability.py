@@ -32,3 +32,7 @@ def test_every_kind_of_fault_was_put_in_and_the_soak_was_whole() -> None:
         *("Ctrl-C", "SIGTERM", "kill -9 of the first process"),
     }
     assert FOUND["soak"]["generations"] == FOUND["soak"]["judgments"] == 100_000
+
+
+def test_the_readme_counts_the_faults_that_were_survived() -> None:
+    assert f"`make test-faults`, which put {FOUND['survived']} kills" in (ROOT / "README.md").read_text()

@@ -28,8 +28,8 @@ EVERY = 0.25  # seconds between two looks at a process
 MIB = 1 << 20
 SETTLED = 0.2  # of a stage's work, before which its engine is still starting
 # What a stage may hold of each row: its key and place in the store, and its cells, while it works; copies of the table
-# at the end. Fewer rows than so many tell nothing: the engine is still growing.
-WHILE_WORKING, AT_THE_END, ENOUGH = 2000, 6000, 20_000
+# at the end: twice what was measured. Fewer rows than so many tell nothing: the engine is still growing.
+WHILE_WORKING, AT_THE_END, ENOUGH = 1500, 2000, 20_000
 SMALL: dict[str, dict[str, Any]] = {
     "prepare": {"splits": 1, "eval_prompts": 4, "fixed_responses": 6, "ift_examples": 20, "eft_examples": 20},
     "base": {"hidden_size": 32, "layers": 1, "heads": 2, "context": 512, "init_std": 0.3},
