@@ -300,8 +300,9 @@ def run(
         list[str] | None, typer.Argument(metavar="TARGET...", help="Stages, with all they rest on; left out: all.")
     ] = None,
     jobs: Annotated[
-        int, typer.Option("-j", "--jobs", min=0, help="Stages side by side; left out: slots.cpu of params.yaml.")
-    ] = 0,
+        int | None,
+        typer.Option("-j", "--jobs", min=1, help="Stages side by side; left out: slots.cpu of params.yaml."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the stages that changed.")] = False,
     pull: Annotated[
         bool, typer.Option("--pull", help="Fetch from the DVC remote what others made, and what is needed of it.")
@@ -310,7 +311,7 @@ def run(
     """Run what changed, as `dvc repro` does, but stages that are ready side by side."""
     from stages.running import run as tool
 
-    raise typer.Exit(tool.run(_params(), targets or [], jobs, dry=dry_run, pull=pull))
+    raise typer.Exit(tool.run(_params(), targets or [], jobs or 0, dry=dry_run, pull=pull))
 
 
 @app.command()

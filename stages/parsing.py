@@ -1,5 +1,6 @@
 """Judgments become numbers: by a rubric's `parse.sql`, `sql/votes.sql` for every way of judging, `sql/scores.sql`."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,9 +30,12 @@ def load_rubric(db: duckdb.DuckDBPyConnection, rubric: str) -> None:
     path = RUBRICS / rubric / "parse.sql"
     if not path.exists():
         raise TsrError(f"{path}: no such file; expected the macros parse(raw), low() and high()")
+    text = path.read_text()
+    if re.search(r"(?i)\btemp(orary)?\s+macro\b", text):  # each connection has its own
+        raise TsrError(f"{path}: has a temp macro; expected `create or replace macro`, which all connections see")
     db.execute(SCORE_LINE.read_text())
     try:
-        db.execute(path.read_text())
+        db.execute(text)
     except duckdb.Error as error:
         raise TsrError(f"{path}{complaint(error, where=True)}") from error
 

@@ -87,7 +87,13 @@ def test_out_of_range_is_null_not_clipped(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    ("text", "told"), [(None, "no such file"), ("create macro parse(raw) a", "syntax error"), ("", "parse")]
+    ("text", "told"),
+    [
+        (None, "no such file"),
+        ("create macro parse(raw) a", "syntax error"),
+        ("", "parse"),
+        ("create or replace TEMP macro parse(raw) as 1", "has a temp macro; expected `create or replace macro`"),
+    ],
 )
 def test_a_rubric_that_cannot_be_read_is_one_line(
     text: str | None, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
