@@ -4,6 +4,7 @@ Always with rows done and in all, the rate and the time left; rows reused and fa
 """
 
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,7 +55,7 @@ class _State:
     def done(self) -> int:
         return self.reused + self.made
 
-    def count(self, done: int, failed: int) -> None:
+    def count(self, done: int = 1, failed: int = 0) -> None:
         self.made += done
         self.failed += failed
         if self.first is None:
@@ -74,8 +75,9 @@ class _State:
     def line(self) -> str:
         """Return how far the work is."""
         rate = self.rate()
-        left = f"{rate:.3g}/s, {(self.total - self.done) / rate:.0f} s left" if rate else "starting"
-        return f"{self.title}: {self.done}/{self.total} {self.unit}{self.aside()}, {left}"
+        so_far = f"{time.monotonic() - self.start:.0f} s so far"
+        times = f"{rate:.3g}/s, {(self.total - self.done) / rate:.0f} s left" if rate else so_far
+        return f"{self.title}: {self.done}/{self.total} {self.unit}{self.aside()}, {times}"
 
     def end(self) -> str:
         """Return what was done, and how fast."""
@@ -109,15 +111,19 @@ def _bar(state: _State) -> Iterator[Advance]:
 
 
 def _lines(state: _State) -> Iterator[Advance]:
-    last = state.start
+    """Print a line from time to time, from a thread: work says nothing while its engine starts."""
+    over = threading.Event()
 
-    def advance(done: int = 1, failed: int = 0) -> None:
-        nonlocal last
-        state.count(done, failed)
-        now = time.monotonic()
-        if now - last >= LINE_EVERY_SECONDS and state.done < state.total:
-            last = now
-            print(state.line(), file=sys.stderr, flush=True)
+    def tell() -> None:
+        while not over.wait(LINE_EVERY_SECONDS):
+            if state.done < state.total:
+                print(state.line(), file=sys.stderr, flush=True)
 
-    yield advance
+    teller = threading.Thread(target=tell, daemon=True)
+    teller.start()
+    try:
+        yield state.count
+    finally:
+        over.set()
+        teller.join()
     print(state.end(), file=sys.stderr, flush=True)
