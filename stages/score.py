@@ -10,6 +10,7 @@ import duckdb
 import polars as pl
 
 from stages import paths, tables
+from stages.asking import rubric_hash
 from stages.errors import TsrError
 from stages.params import Profile
 from stages.parsing import Reading, view_votes
@@ -25,11 +26,20 @@ IN_SLICE = """
 
 
 def run(profile: Profile, judge: str, model: str, split: str) -> None:
-    """Write `data/scores/<judge>/<model>/<split>.parquet`."""
+    """Write `data/scores/<judge>/<model>/<split>.parquet`. Raises TsrError where another rubric was asked for."""
     generations, judgments = paths.generations(model, split), paths.judgments(judge, model, split)
+    _check_rubric(judgments, profile.judge.rubric)
     reading = Reading(profile.judge.rubric, profile.score.least_mass)
     scored = score_files(reading, profile.judge.way, profile.judge.votes, judge, generations, judgments)
     tables.write_parts("scores", scored, paths.scores(judge, model, split))
+
+
+def _check_rubric(judgments: Path, rubric: str) -> None:
+    """Raise TsrError where votes answer another question than the rubric's: its parser would read them all the same."""
+    for way, asked in tables.head("judgments", judgments, ["way", "rubric_hash"]).iter_rows():
+        if way != "given" and asked != rubric_hash(rubric):
+            told = f"expected {rubric_hash(rubric)}, rubric {rubric!r} as it is now; judge again"
+            raise TsrError(f"{judgments}: its votes were asked for by rubric_hash {asked}; {told}")
 
 
 def score_files(
@@ -41,7 +51,7 @@ def score_files(
     """
     tables.check_file("generations", generations)
     tables.check_file("judgments", judgments)
-    way, count = _expected(tables.head("judgments", judgments, "way"), way, votes)
+    way, count = _expected(tables.head("judgments", judgments, ["way"]), way, votes)
     is_whole, left, parts = True, tables.height(judgments), slices(judgments, "generation_id")
     with connect() as db:
         for name, path in (("generations", generations), ("judgments", judgments)):
@@ -93,9 +103,13 @@ def _faults(db: duckdb.DuckDBPyConnection, way: str, votes: int | None) -> pl.Da
 
 
 def _refuse(faults: pl.DataFrame, where: str) -> None:
-    """Raise TsrError for the first fault, with how many votes have it; `faults` are rows of wrong_votes.sql."""
+    """Raise TsrError for the first fault, and say how many votes have it and others; `faults`: of wrong_votes.sql."""
     if not faults.height:
         return
-    fault, gid, vote, _ = faults.sort("fault", "generation_id").row(0)
-    count = faults.filter(pl.col("fault") == fault)["n_votes"].sum()
-    raise TsrError(f"{where}: vote {vote} on generation {gid} {fault}; {count} votes are like that")
+    kinds = faults.sort("generation_id").group_by("fault", maintain_order=True)
+    first, *others = kinds.agg(pl.col("generation_id", "vote_id").first(), pl.col("n_votes").sum()).sort("fault").rows()
+    fault, gid, vote, count = first
+    told = f"{count} {'vote is' if count == 1 else 'votes are'} like that"
+    if others:
+        told += f"; besides: {', '.join(f'{other} ({more})' for other, _, _, more in others)}"
+    raise TsrError(f"{where}: vote {vote} on generation {gid} {fault}; {told}")

@@ -112,9 +112,9 @@ def check_file(table: str, path: Path) -> None:
     _check_columns(table, _loaded(table, path, 0), path)
 
 
-def head(table: str, path: Path, column: str) -> pl.DataFrame:
-    """Return the first row of a column, or none where the table is empty. Raises TsrError as `check_file` does."""
-    return _loaded(table, path, 1, [column])
+def head(table: str, path: Path, columns: list[str], rows: int = 1) -> pl.DataFrame:
+    """Return the first rows of some columns, as many as there are. Raises TsrError for a file that cannot be read."""
+    return _loaded(table, path, rows, columns)
 
 
 def height(path: Path) -> int:
@@ -132,14 +132,13 @@ def _loaded(table: str, path: Path, rows: int | None = None, columns: list[str] 
     """Return a file's first `rows` rows, or all, of some columns, or all, unchecked."""
     if not path.is_file():
         raise TsrError(f"{path}: no such file; expected a table of {table}")
-    if rows is None:
-        bounds.check_parquet(path)
+    if rows != 0:
+        bounds.check_parquet(path, columns, rows)
     try:
         loaded = pl.read_parquet(path, columns=columns, n_rows=rows, hive_partitioning=False, glob=False)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise TsrError(f"{path}: not a readable Parquet file: {str(error).splitlines()[0]}") from error
-    if rows is None:
-        bounds.check_texts(loaded, path)
+    bounds.check_texts(loaded, path)
     return loaded
 
 

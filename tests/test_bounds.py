@@ -17,7 +17,6 @@ from rows import generations
 from stages import bounds, cli, pair, prepare, sqlrun, tables
 from stages.benchmark import local_files
 from stages.errors import TsrError
-from stages.forecast import lengths
 from stages.importing import sources
 from stages.importing.dirt import Dirt
 
@@ -207,7 +206,7 @@ def test_what_a_forecast_reads_of_a_table(monkeypatch: pytest.MonkeyPatch) -> No
     columns = {"a": ["y" * 100] * 3000, "b.c": ["z" * 5000] * 3000}
     pq.write_table(pa.table(columns), "t.parquet", row_group_size=1000, use_dictionary=False)
     small(monkeypatch, 1)
-    assert lengths._first(Path("t.parquet"), ["a"], 1000).height == 1000
+    assert tables.head("t", Path("t.parquet"), ["a"], 1000).height == 1000
     bounds.check_parquet(Path("t.parquet"), ["a"], 3000)
     with pytest.raises(TsrError, match=r"^t\.parquet: unfolds to 0\.004\d+ GiB"):
         bounds.check_parquet(Path("t.parquet"), ["b.c"], 1)  # a group is read whole
@@ -215,7 +214,7 @@ def test_what_a_forecast_reads_of_a_table(monkeypatch: pytest.MonkeyPatch) -> No
         bounds.check_parquet(Path("t.parquet"), ["b.c"])
     bomb(Path("t.parquet"), 1000, "x" * 10_000, column="messages")
     with pytest.raises(TsrError, match=r"^t\.parquet: unfolds to 0\.0093"):
-        lengths._first(Path("t.parquet"), ["messages"], 1000)
+        tables.head("t", Path("t.parquet"), ["messages"], 1000)
 
 
 # --- chat data: DuckDB reads it, within its own limit of memory -----------------------------------------------------

@@ -93,6 +93,7 @@ def test_out_of_range_is_null_not_clipped(tmp_path: Path, monkeypatch: pytest.Mo
         ("create macro parse(raw) a", "syntax error"),
         ("", "parse"),
         ("create or replace TEMP macro parse(raw) as 1", "has a temp macro; expected `create or replace macro`"),
+        ("-- no temp macro\ncreate macro parse(raw) as 1", "low"),
     ],
 )
 def test_a_rubric_that_cannot_be_read_is_one_line(
@@ -179,7 +180,18 @@ def test_a_reply_that_was_cut_off_has_no_score() -> None:
 def test_lost_and_foreign_votes_are_refused() -> None:
     made, votes = generations(["a", "b"]), judgments({"a": ["", ""], "b": ["", ""]})
     check_votes("votes", 2, made, votes, "here")
-    with pytest.raises(TsrError, match="here: vote 1 on generation b is missing; 1 votes are like that"):
+    with pytest.raises(TsrError, match=r"here: vote 1 on generation b is missing; 1 vote is like that$"):
         check_votes("votes", 2, made, votes.filter((pl.col("generation_id") == "a") | (pl.col("vote_id") == 0)), "here")
-    with pytest.raises(TsrError, match="here: vote 0 on generation b should not be there; 2 votes"):
+    with pytest.raises(TsrError, match=r"here: vote 0 on generation b should not be there; 2 votes are like that$"):
         check_votes("votes", 2, generations(["a"]), votes, "here")
+
+
+def test_each_kind_of_wrong_votes_is_told() -> None:
+    votes = judgments({"b": [""], "c": ["", "", ""]}).with_columns(way=pl.lit("one_token"))
+    told = (
+        "here: vote 0 on generation a is missing; 3 votes are like that; "
+        "besides: is of way one_token, not votes (4), should not be there (1)"
+    )
+    with pytest.raises(TsrError) as refused:
+        check_votes("votes", 2, generations(["a", "b", "c"]), votes, "here")
+    assert str(refused.value) == told

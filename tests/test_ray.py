@@ -1,5 +1,6 @@
 """The backend `ray`: the rows of one machine, made by many workers of which some die."""
 
+import fcntl
 import os
 import signal
 import socket
@@ -152,7 +153,7 @@ def test_tables_do_not_depend_on_the_number_of_workers(tiny: Path, place: Path) 
     assert (one.height, votes.height, tokens.height) == (24, 24, 12)
     for table in (votes, tokens):
         assert table["digit_logprobs"].drop_nulls().len() > 0
-    with backend._cluster(settings(workers=3)):
+    with backend._cluster(settings(workers=3), place / "shards"):
         for workers in (1, 3):
             made = generated(embedded_by_ray(tiny, workers=workers, batch_rows=5), f"by {workers}")
             assert made.equals(one), f"{workers} workers"
@@ -253,9 +254,33 @@ def test_workers_that_always_die_end_the_run(place: Path) -> None:
     assert len(list(deaths.iterdir())) < len(asked())
 
 
+def test_what_killed_runs_left_behind_goes_and_nothing_else(place: Path) -> None:
+    """A lock names the folder of its cluster; one that is held, or names something else, stays where it is."""
+    home = place / ".tsr/ray"
+    home.mkdir(parents=True)
+    folders = {name: place / name for name in ("tsr-ray-killed", "tsr-ray-held", "mine")}
+    for name, folder in folders.items():
+        folder.mkdir()
+        (home / f"{name}.lock").write_text(str(folder))
+        (home / name).mkdir()
+    (home / "none.lock").touch()
+    with (home / "tsr-ray-held.lock").open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with backend._folder() as shards:
+            own = Path(backend._temporary(shards.with_suffix(".lock")))
+            assert own.is_dir() and shards.is_dir()
+        assert not own.exists()
+        assert sorted(path.name for path in home.iterdir()) == ["tsr-ray-held", "tsr-ray-held.lock"]
+    assert sorted(name for name, folder in folders.items() if folder.is_dir()) == ["mine", "tsr-ray-held"]
+
+
 @WITH_RAY
 @pytest.mark.slow
-def test_a_driver_that_is_killed_leaves_no_process_and_keeps_its_rows(tiny: Path, place: Path) -> None:
+@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGTERM])
+def test_a_driver_that_is_killed_leaves_no_process_and_keeps_its_rows(
+    tiny: Path, place: Path, by: signal.Signals
+) -> None:
+    """Its shards and the folder of its cluster stay until the next run."""
     code = f"""
 import sys
 import test_ray
@@ -271,12 +296,12 @@ for i, _ in enumerate(test_ray.Work("generate/M0/r0", 0.0, Path("store")).comple
     assert driver.stdout and driver.stdout.readline() == "going\n"
     started = psutil.Process(driver.pid).children(recursive=True)
     assert len(started) > 3
-    driver.kill()
+    driver.send_signal(by)
     driver.wait()
     assert ended(started)
-    assert (
-        len(list((place / ".tsr" / "ray").iterdir())) == 2
-    )  # its shards and their lock; the next run clears them away
+    (lock,) = (place / ".tsr/ray").glob("*.lock")
+    assert lock.with_suffix("").is_dir()
+    assert (cluster := Path(lock.read_text())).is_dir()
     kept = sum(shard.read_bytes().count(b"\n") for shard in (place / "store").rglob(f"*{SHARD}"))
     assert kept >= 8
     again = Asked(embedded(tiny))
@@ -284,6 +309,7 @@ for i, _ in enumerate(test_ray.Work("generate/M0/r0", 0.0, Path("store")).comple
     assert len(again.ids) == 400 - kept
     assert next(iter(embedded_by_ray(tiny).complete(asked(4)))).status == "ok"
     assert list((place / ".tsr" / "ray").iterdir()) == []
+    assert not cluster.exists()
 
 
 # --- what is refused ---
@@ -504,7 +530,7 @@ def test_a_cluster_at_an_address_runs_the_code_of_this_checkout(
         "RAY_USAGE_STATS_ENABLED": "0"
     }
     bare |= keys
-    home = backend._temporary()
+    home = backend._temporary(place / "cluster.lock")
     start = [str(Path(sys.executable).parent / "ray"), "start", "--head", "--port", address.rpartition(":")[2]]
     start += [
         "--num-cpus=2",

@@ -10,9 +10,12 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pipeline_file import ROOT
 from rows import generations, judgments
 
-from stages import tables
+from stages import params, paths, tables
+from stages import score as stage
+from stages.asking import rubric_hash
 from stages.errors import TsrError
 from stages.parsing import Reading, score
 from stages.score import score_files
@@ -69,6 +72,35 @@ def test_an_empty_table_is_one_slice(tmp_path: Path) -> None:
     tables.write("judgments", judgments({}), tmp_path / "j")
     assert slices(tmp_path / "j", "generation_id") == [Slice()]
     assert scored((tmp_path / "g", tmp_path / "j")).equals(tables.frame("scores", []))
+
+
+def test_votes_that_another_rubric_asked_for_are_refused(
+    files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """They would be read all the same, by a parser that was not meant for them. Scores that were given are no votes."""
+    profile = params.load(ROOT / "params.yaml").profiles["small"]
+    monkeypatch.chdir(tmp_path)
+    for place, rows in ((paths.generations("M", "s"), files[0]), (paths.judgments("J", "M", "s"), files[1])):
+        place.parent.mkdir(parents=True)
+        rows.rename(place)
+    votes = pl.read_parquet(place)
+
+    def told(**changes: str) -> str | None:
+        votes.with_columns(**{name: pl.lit(value) for name, value in changes.items()}).write_parquet(place)
+        try:
+            stage.run(profile, "J", "M", "s")
+        except TsrError as error:
+            return str(error)
+        return None
+
+    now = rubric_hash(profile.judge.rubric)
+    wrong = f"its votes were asked for by rubric_hash h; expected {now}, rubric 'additive' as it is now; judge again"
+    assert told(rubric_hash="h") == f"{place}: {wrong}"
+    assert not paths.scores("J", "M", "s").exists()
+    assert told(rubric_hash=now) is None
+    assert paths.scores("J", "M", "s").exists()
+    votes = votes.with_columns(given_score=3.0)
+    assert told(rubric_hash="h", way="given") is None
 
 
 FAULTS = {

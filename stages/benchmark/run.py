@@ -19,7 +19,7 @@ import polars as pl
 from stages import paths, tables
 from stages.backends.transformers import Settings
 from stages.benchmark import code, sandbox
-from stages.benchmark.tasks import TASKS, named, write_definitions
+from stages.benchmark.tasks import TASKS, definitions, named, write_definitions
 from stages.errors import TsrError
 from stages.exporting.folder import made_by
 from stages.metrics import rounded, write_json
@@ -46,6 +46,7 @@ def run(engine: Settings, model: str, tasks: str, how: How) -> None:
     model that cannot be read, and code that may not run or has no sandbox.
     """
     wanted = named(tasks)
+    definitions()
     if any(TASKS[task].code for task in wanted):
         if not how.allow_code:
             raise TsrError("benchmark: HumanEval runs code that the model writes; --allow-code runs it in a sandbox")

@@ -48,12 +48,20 @@ def named(tasks: str) -> list[str]:
     return list(dict.fromkeys(wanted))
 
 
+def definitions() -> Path:
+    """Return the folder of lm-eval's own definitions. Raises TsrError where it is not installed."""
+    found = find_spec("lm_eval")
+    if found is None or not found.submodule_search_locations:
+        raise TsrError("benchmark: package lm-eval is not installed; pip install 'tsr[eval]'")
+    return Path(next(iter(found.submodule_search_locations))) / "tasks"
+
+
 def write_definitions(tasks: list[str], root: Path | None, folder: Path) -> dict[str, dict[str, str]]:
     """Write a definition of each task into `folder`, and the data beside it where `root` has it.
 
     Returns task -> data file -> its SHA-256. Raises TsrError for data that is missing or of another schema.
     """
-    home = _lm_eval() / "tasks"
+    home = definitions()
     sources: dict[str, dict[str, str]] = {}
     for task in tasks:
         known = TASKS[task]
@@ -65,13 +73,6 @@ def write_definitions(tasks: list[str], root: Path | None, folder: Path) -> dict
             sources[task] = {f"{known.dataset}/{path.name}": file_sha256(path) for path in found.values()}
         (folder / f"{task}.yaml").write_text(yaml.safe_dump(told | {"task": task}), encoding="utf-8")
     return sources
-
-
-def _lm_eval() -> Path:
-    found = find_spec("lm_eval")
-    if found is None or not found.submodule_search_locations:
-        raise TsrError("benchmark: package lm-eval is not installed; pip install 'tsr[eval]'")
-    return Path(next(iter(found.submodule_search_locations)))
 
 
 def _local(dataset: str, found: dict[str, Path], folder: Path) -> dict[str, Any]:

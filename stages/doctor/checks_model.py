@@ -5,12 +5,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from stages import given_base, models, paths
-from stages.asking import load_ask
+from stages import given_base, models, paths, tables
+from stages.asking import RUBRICS, load_ask
 from stages.doctor.base_model import context_of
 from stages.doctor.facts import Facts
 from stages.doctor.finding import Finding, fails, fine, gib, note
 from stages.params import GivenBase
+from stages.parsing import Reading, read_votes
 from stages.plan import BASE, FIRST, SELF
 from stages.rubrics.fencing import let_through
 
@@ -121,6 +122,14 @@ def _refusal(tokenizer: Any, messages: list[dict[str, str]]) -> str | None:
         return " ".join(str(error).split())[:200]
     lost = [one["role"] for one in messages if one["content"] not in text]
     return f"the {lost[0]}'s words are left out" if lost else None
+
+
+def parser(facts: Facts) -> Iterator[Finding]:
+    """Can replies be read? They are all there by the time the stage score says that they cannot."""
+    rubric = facts.block.judge.rubric
+    nothing = tables.frame("judgments", [])
+    read_votes(Reading(rubric, facts.block.score.least_mass), nothing)
+    yield fine(str(RUBRICS / rubric / "parse.sql"), "has what is needed to read replies")
 
 
 def control_tokens(facts: Facts) -> Iterator[Finding]:

@@ -20,6 +20,7 @@ CHECKS: tuple[Check, ...] = (
     checks_checkout.threads,
     checks_model.base_model,
     checks_model.template,
+    checks_model.parser,
     checks_model.control_tokens,
     checks_model.score_tokens,
     checks_model.context,

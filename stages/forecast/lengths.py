@@ -5,7 +5,7 @@ from pathlib import Path
 
 import polars as pl
 
-from stages import bounds, metrics, models, paths
+from stages import metrics, models, paths, tables
 from stages.asking import load_ask
 from stages.errors import TsrError
 from stages.forecast.assumed import Assumed
@@ -125,7 +125,7 @@ def _pairs(recorded: dict[str, Ran]) -> tuple[Length | None, dict[str, float]]:
         told = models.read_json(file)
         epochs = next(value for param, value in one.params.items() if param.endswith(".dpo.epochs"))
         tokens, pairs = tokens + (told["tokens_trained"] - replayed(key)) / epochs, pairs + told["pairs"]
-        strategy = _first(paths.pairs(key), ["strategy"], 1)["strategy"].item()
+        strategy = tables.head("pairs", paths.pairs(key), ["strategy"])["strategy"].item()
         kept.setdefault(strategy, []).append(told["yield"])
     yields = {strategy: sum(found) / len(found) for strategy, found in sorted(kept.items())}
     return (Length(tokens / pairs, "measured") if pairs else None), metrics.rounded(yields)
@@ -151,21 +151,13 @@ def _examples(recorded: dict[str, Ran], stage: str, path: Path, prompt: Length) 
     vocabulary = paths.model("base") / "tokenizer.json"
     if not {"prepare", "base", stage} <= recorded.keys() or not (path.is_file() and first.is_file()):
         return None
-    rows = _first(path, ["messages", "reference"], 1000).drop_nulls()
+    rows = tables.head("prompts", path, ["messages", "reference"], 1000).drop_nulls()
     if not rows.height or not vocabulary.is_file() or prompt.origin != "measured":
         return None
     texts = ["".join(m["content"] for m in asked) + answer for asked, answer in rows.iter_rows()]
-    prompts = _first(first, ["messages"], 1000)["messages"]
+    prompts = tables.head("prompts", first, ["messages"], 1000)["messages"]
     added = prompt.value - _mean_tokens(vocabulary, ["".join(m["content"] for m in asked) for asked in prompts])
     return Length(_mean_tokens(vocabulary, texts) + added + 1, "measured")
-
-
-def _first(path: Path, columns: list[str], rows: int) -> pl.DataFrame:
-    """Return the first rows of some columns. Raises TsrError where they unfold to more than fits."""
-    bounds.check_parquet(path, columns, rows)
-    found = pl.read_parquet(path, columns=columns, n_rows=rows, hive_partitioning=False, glob=False)
-    bounds.check_texts(found, path)
-    return found
 
 
 def _mean_tokens(vocabulary: Path, texts: list[str]) -> float:
