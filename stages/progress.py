@@ -119,7 +119,7 @@ def _lines(state: _State) -> Iterator[Advance]:
             if state.done < state.total:
                 print(state.line(), file=sys.stderr, flush=True)
 
-    teller = threading.Thread(target=tell, daemon=True)
+    teller = threading.Thread(target=tell, name="tsr: progress", daemon=True)
     teller.start()
     try:
         yield state.count

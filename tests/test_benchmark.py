@@ -94,6 +94,10 @@ def test_a_broken_file_is_refused_in_one_line(name: str, content: bytes, tmp_pat
 
 def test_what_cannot_be_done_is_told_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("stages.benchmark.tasks.find_spec", lambda _: None)
+    with pytest.raises(TsrError, match="package lm-eval is not installed"):
+        run.run(ENGINE, "M0", "gsm8k", how())
+    monkeypatch.setattr(run, "definitions", Path)
     for tasks, changes, told in (
         ("gsm8k,arc", {}, "no task 'arc'; there are: gsm8k"),
         ("", {}, "expected --tasks"),

@@ -41,8 +41,8 @@ def test_an_edited_rubric_is_a_stale_plan(tmp_path: Path, monkeypatch: pytest.Mo
         assert {k for k in before if before[k] != after[k]} == {key}
         before = after
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    for stage, key in (("judge", "ask"), ("evaluate", "ask"), ("score", "parse")):
-        assert {"stages/plan.yaml": [f"rubrics.${{profile}}.{key}"]} in stages[stage]["do"]["params"]
+    for stage, key in (("judge", ".ask"), ("evaluate", ".ask"), ("score", "")):
+        assert {"stages/plan.yaml": [f"rubrics.${{profile}}{key}"]} in stages[stage]["do"]["params"]
 
 
 @pytest.mark.parametrize("judge", ["base", "world"])

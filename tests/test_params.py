@@ -284,7 +284,7 @@ def test_a_missing_input_and_a_bad_name_are_one_line(tmp_path: Path) -> None:
     assert tsr(tmp_path, "plan").returncode == 0
     missing = tsr(tmp_path, "score", "M0", "M0", "r0")
     assert missing.returncode == 2
-    assert missing.stderr == "tsr: data/generations/M0/r0.parquet: no such file; expected a table of generations\n"
+    assert missing.stderr == "tsr: data/judgments/M0/M0/r0.parquet: no such file; expected a table of judgments\n"
     outside = tsr(tmp_path, "score", "M0", "../M0", "r0")
     assert outside.returncode == 2
     assert outside.stderr.startswith("tsr: name '../M0': expected letters")

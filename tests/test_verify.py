@@ -81,7 +81,7 @@ SPOILT: dict[str, tuple[str, Path, pl.Expr | None, Check, verify.Row, str]] = {
         None,
         verify.check_scores,
         JUDGE,
-        "is missing; 1 votes",
+        "is missing; 1 vote is",
     ),
     "a vote altered": (
         "judgments",

@@ -46,11 +46,11 @@ def run(engine: Settings, model: str, tasks: str, how: How) -> None:
     model that cannot be read, and code that may not run or has no sandbox.
     """
     wanted = named(tasks)
-    definitions()
     if any(TASKS[task].code for task in wanted):
         if not how.allow_code:
             raise TsrError("benchmark: HumanEval runs code that the model writes; --allow-code runs it in a sandbox")
         sandbox.require()
+    definitions()
     folder = paths.model(model)
     load_tokenizer(folder)  # a folder that is no model, or has no template, is told of in one line here
     if how.root is None:
