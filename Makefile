@@ -53,7 +53,7 @@ types: install
 	mypy
 
 test: lint types
-	pytest -m "not slow and not faults" -n 2 --dist loadgroup
+	pytest -m "not slow and not faults" -n 2 --no-loadscope-reorder
 
 test-all: lint types install-vllm
 	pytest -m "not vllm and not faults"

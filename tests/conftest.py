@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,21 +13,28 @@ if TYPE_CHECKING:
 
 os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "TQDM_DISABLE": "1"}
 
-SHARE_A_REPRO = {
-    "test_end_to_end",
-    "test_forecast_done",
-    "test_sharing",
-    "test_claims",
-    "test_cluster",
-}  # one worker makes it for all
+SHARE_A_REPRO = {"test_end_to_end", "test_forecast_done", "test_sharing", "test_claims", "test_cluster"}
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep a file's tests on one worker of pytest-xdist, where it is there: they share what they set up."""
-    for item in items if config.pluginmanager.hasplugin("xdist") else []:
-        name = item.path.stem
-        item.add_marker(pytest.mark.xdist_group("repro" if name in SHARE_A_REPRO else name))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep a file's tests on one worker, and those of the files that share a run: they share what they set up.
+
+    `--dist loadgroup` does not, under pytest 9.2: pytest-xdist issue 1386.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            name = Path(nodeid.partition("::")[0]).stem
+            return "repro" if name in SHARE_A_REPRO else name
+
+    return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that share a run: they are the longest of all that one worker has to do."""
+    items.sort(key=lambda item: item.path.stem not in SHARE_A_REPRO)
 
 
 MakeModel = Callable[..., Path]
