@@ -75,7 +75,7 @@ def _watch_progress() -> None:
 
     before = progress._State.count
 
-    def counting(self: Any, done: int, failed: int) -> None:
+    def counting(self: Any, done: int = 1, failed: int = 0) -> None:
         before(self, done, failed)
         _moment("row")
 
