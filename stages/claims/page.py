@@ -130,6 +130,7 @@ def context(results: Results, found: Sequence[Finding]) -> Row:
         "quoted": [row for row in rows if row["quoted"]],
         "tables": [table for judge in judges for table in _tables(results, judge)],
         "seeds": sorted(set(results.runs["seed"])),
+        "marks": [(word, MARKS[word]) for word in VERDICTS if word != NOT_RUN],
         "start": START,
         "end": END,
     }
