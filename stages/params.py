@@ -490,9 +490,11 @@ def _named(location: tuple[int | str, ...]) -> list[int | str]:
 
 
 def _known_keys(location: tuple[int | str, ...]) -> list[str]:
-    """Return the keys that may stand where an unknown one does: arms.X, PROFILE.X or PROFILE.BLOCK.X."""
+    """Return the keys that may stand where an unknown one does: arms.X, arms.OWN.X, PROFILE.X or PROFILE.BLOCK.X."""
     where = [part for part in location[:-1] if isinstance(part, str)]
-    known = Arms.model_fields if where == ["arms"] else Profile.model_fields
+    if where[:1] == ["arms"]:
+        return list(Arms.model_fields if len(where) == 1 else OwnArm.model_fields)
+    known = Profile.model_fields
     if where and where[-1] in SOURCES:
         return list(SOURCES[where[-1]].model_fields)
     if where and where[-1] in Profile.model_fields:

@@ -42,6 +42,11 @@ BAD: dict[str, tuple[str, Any, str]] = {
         {"rounds": 1, "strategy": "best", "past": False, "future": False},
         "best.sql: no such strategy; expected a file that ends in .sql, or one of anchored_rejection",
     ),
+    "own arm, key misspelt": (
+        "arms.mine",
+        {"rounds": 1, "strategy": "margin", "pasts": True},
+        "unknown key; expected rounds, strategy, past, future",
+    ),
     "own arm, key missing": ("arms.mine", {"rounds": 1, "strategy": "margin", "past": False}, "key is missing"),
     "own arm, taken name": (
         "arms.past",
@@ -104,6 +109,7 @@ NAMED = {
     "backend without block": "micro",
     "no backends": "micro",
     "own arm, unknown strategy": "arms.mine.strategy",
+    "own arm, key misspelt": "arms.mine.pasts",
     "own arm, key missing": "arms.mine.future",
     "own arm, taken name": "arms",
     "parameter of the stage": "micro.pair.parameters",
