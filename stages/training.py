@@ -1,7 +1,6 @@
 """What SFT and DPO share: trainer settings, a training that can be stopped and resumed, and what it leaves behind."""
 
 import importlib.util
-import json
 import os
 import shutil
 import tempfile
@@ -15,7 +14,7 @@ import polars as pl
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from stages import device, models, paths
+from stages import checkpoints, device, models, paths
 from stages.errors import TsrError
 from stages.files import write_text
 from stages.ids import content_id
@@ -215,12 +214,13 @@ def train(trainer: Any, job: Job, stage: str, steps: int, told: dict[str, Any] |
     """
     from transformers.trainer_callback import PrinterCallback
 
-    last = _last_checkpoint(job.checkpoints)
+    last = checkpoints.newest(job.checkpoints, trainer.args)
     done = int(last.name.removeprefix("checkpoint-")) if last else 0
     trainer.remove_callback(PrinterCallback)
     shown = progress(f"{stage} {job.name}", steps, "steps", reused=done) if is_main() else nullcontext(_no_progress)
     with shown as advance:
         trainer.add_callback(_Advancing(advance))
+        trainer.add_callback(checkpoints.Sealing(trainer.accelerator))
         trainer.train(resume_from_checkpoint=str(last) if last else None)
     _save(trainer, job, steps, told or {})
     if is_main():
@@ -230,17 +230,6 @@ def train(trainer: Any, job: Job, stage: str, steps: int, told: dict[str, Any] |
 
 def _no_progress(done: int = 1, failed: int = 0) -> None:
     """Stand for the display where another process shows it."""
-
-
-def _last_checkpoint(folder: Path) -> Path | None:
-    """Return the newest whole checkpoint. The trainer writes its state last, so one without it is torn."""
-    for found in sorted(folder.glob("checkpoint-*"), key=lambda c: -int(c.name.removeprefix("checkpoint-"))):
-        try:
-            json.loads((found / "trainer_state.json").read_text())
-        except (OSError, json.JSONDecodeError):
-            continue
-        return found
-    return None
 
 
 def _save(trainer: Any, job: Job, steps: int, told: dict[str, Any]) -> None:

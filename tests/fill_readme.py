@@ -15,7 +15,7 @@ from stages.claims.page import quoted
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [
     ROOT / "README.md",
-    *(ROOT / "docs" / f"{name}.md" for name in ("exploring", "forecast", "health", "reliability")),
+    *(ROOT / "docs" / f"{name}.md" for name in ("exploring", "forecast", "health", "reliability", "scaling-out")),
 ]
 ENV = os.environ | {"COLUMNS": WIDTH}
 CLAIMS = ROOT / "reports" / "claims.md"

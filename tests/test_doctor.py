@@ -295,6 +295,8 @@ def test_the_checkout() -> None:
     )
     assert "no remote" in notes(checks_checkout.dvc, given())[0]
     assert notes(checks_checkout.dvc, given(dvc=Dvc(initialised=True, remotes=("s3",)))) == []
+    open_ = Dvc(initialised=True, remotes=("s3",), open_to_all="/var/tmp/dvc/repo")
+    assert "everybody on this machine may write to it" in notes(checks_checkout.dvc, given(dvc=open_))[0]
     assert "3 files differ" in notes(checks_checkout.git, given(uncommitted=3))[0]
     assert "no git repository" in notes(checks_checkout.git, given(uncommitted=None))[0]
     assert notes(checks_checkout.git, given(uncommitted=0)) == []
@@ -439,6 +441,31 @@ def test_secrets_are_cut_out(text: str, told: str, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("HF_TOKEN", "hf_1234567")
     monkeypatch.setenv("SHORT_KEY", "false")
     assert without_secrets(text) == told
+
+
+def test_who_may_write_to_the_notes_of_dvc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "notes"))
+    assert facts._open_to_all() == ""
+    (folder := tmp_path / "notes/repo").mkdir(parents=True)
+    folder.chmod(0o777)
+    for above in folder.parents[:-2]:
+        if above.owner() == folder.owner() and above.is_relative_to(tmp_path):
+            above.chmod(0o755)
+    entered = all(above.stat().st_mode & 0o001 for above in folder.parents)
+    assert facts._open_to_all() == (str(folder) if entered else "")
+    folder.parent.chmod(0o750)
+    assert facts._open_to_all() == ""
+    folder.parent.chmod(0o755)
+    folder.chmod(0o775)
+    assert facts._open_to_all() == ""
+
+
+def test_a_parser_that_cannot_read_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert problems(checks_model.parser, given("micro")) == []
+    (tmp_path / "micro").mkdir()
+    (tmp_path / "micro/parse.sql").write_text("create macro low() as 0")
+    monkeypatch.setattr("stages.parsing.RUBRICS", tmp_path)
+    assert "high" in problems(checks_model.parser, given("micro"))[0]
 
 
 def test_memory_of_a_container_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

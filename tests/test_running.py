@@ -417,6 +417,18 @@ def test_a_failing_stage_stops_what_rests_on_it_alone(tmp_path: Path) -> None:
     assert ours.lock() == dvc.lock()
 
 
+def test_seconds_that_cannot_be_written_are_no_reason_to_fail(tmp_path: Path) -> None:
+    """As on a full disk: the last line is what became of the stages."""
+    made = Made(tmp_path / "made", {"good": stage("x", "source"), "bad": stage("y", "source", first="false")})
+    (made.folder / ".tsr/run/seconds.json/in the way").mkdir(parents=True)
+    assert "1 ran" in made.tsr("good")
+    told = made.tsr(ok=False)
+    assert (made.code, told.splitlines()[-1]) == (
+        2,
+        "tsr: run: failed: bad (.tsr/run/bad.log); not run because of it: nothing",
+    )
+
+
 def test_targets_and_a_dry_run(tmp_path: Path) -> None:
     made = Made(tmp_path / "made", DIAMOND)
     assert made.tsr("left", "--dry-run").splitlines() == [

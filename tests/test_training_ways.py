@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ import polars as pl
 import pytest
 import yaml
 from small_run import Run
+from transformers import TrainingArguments
 
-from stages import dpo, models, packing, paths, sft, tables, training
+from stages import checkpoints, dpo, models, packing, paths, sft, tables, training
 from stages.errors import TsrError
 from stages.ids import file_sha256
 from stages.params import Profile, load
@@ -71,30 +73,70 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
     monkeypatch.setattr(training._Advancing, "on_step_end", stopping)
 
 
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+HARMS: dict[str, tuple[str, Callable[[Path], None]]] = {
+    "unsealed": ("was not finished", lambda at: (at / "sealed.json").unlink()),
+    "no seal": ("sealed.json is damaged", lambda at: (at / "sealed.json").write_text("{")),
+    "flipped weight": (
+        "model.safetensors is not what was saved",
+        lambda at: flip(next(at.glob("*model.safetensors"))),
+    ),
+    "other state": ("trainer_state.json is not", lambda at: flip(at / "trainer_state.json")),
+    "file gone": ("optimizer.pt is not", lambda at: (at / "optimizer.pt").unlink()),
+    "file more": ("more is not", lambda at: (at / "more").touch()),
+}
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_a_checkpoint_that_is_not_what_was_sealed_goes(
+    harm: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for step in (9, 10, 100):
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        for name in ("model.safetensors", "optimizer.pt", "trainer_state.json"):
+            (folder / name).write_text(f"{name} {step}")
+        checkpoints.seal(folder)
+    args = TrainingArguments(output_dir=str(tmp_path), use_cpu=True)
+    assert checkpoints.newest(tmp_path, args) == folder
+    told, hurt = HARMS[harm]
+    hurt(folder)
+    assert checkpoints.newest(tmp_path, args) == tmp_path / "checkpoint-10"
+    line = capsys.readouterr().err
+    assert line.startswith(f"tsr: {folder}: ") and told in line and line.endswith("; it is left out\n")
+    assert not folder.exists()
+    assert checkpoints.newest(tmp_path / "none", args) is None
+
+
 @pytest.mark.parametrize("adapter", ["none", "lora"])
-@pytest.mark.parametrize("torn", [False, True])
+@pytest.mark.parametrize("harm", ["", "unsealed", "flipped weight"])
 def test_a_stopped_training_goes_on_to_the_same_result(
-    here: Profile, adapter: str, torn: bool, monkeypatch: pytest.MonkeyPatch
+    here: Profile, adapter: str, harm: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = changed(here, training={"adapter": adapter, "lora_dropout": 0.1}, dpo={"batch_size": 2, "epochs": 2})
     whole = fit(settings, "whole")
-    kept, name = changed(settings, following={"checkpoint_every": 1}), f"stopped-{adapter}-{torn}"
+    kept, name = changed(settings, following={"checkpoint_every": 1}), f"stopped-{adapter}-{len(harm)}"
     with monkeypatch.context() as patch:
         stop_after(patch, 3)
         with pytest.raises(StoppedError):
             fit(kept, name)
     assert not paths.model(name).exists()
     [folder] = (paths.store() / "training").iterdir()
-    checkpoints = sorted(folder.glob("checkpoint-*"))
-    assert checkpoints
-    if torn:
-        (checkpoints[-1] / "trainer_state.json").write_text("{")
+    kept_ones = sorted(folder.glob("checkpoint-*"))
+    assert len(kept_ones) == 2
+    if harm:
+        HARMS[harm][1](kept_ones[-1])
     seen = []
     monkeypatch.setattr(
         training._Advancing, "on_step_end", lambda self, args, state, control, **how: seen.append(state.global_step)
     )
     assert furthest(fit(kept, name), whole) == 0.0
-    assert seen[0] > 1, "it did not begin anew"
+    assert seen[0] == (2 if harm else 3), "it did not begin anew"
     assert not folder.exists()
 
 

@@ -30,6 +30,11 @@ def dvc(facts: Facts) -> Iterator[Finding]:
     if not facts.dvc.remotes:
         told = "no remote: what a run makes lies on this machine alone"
         yield note(".dvc/config", told, "`dvc remote add`, to share it")
+    if facts.dvc.open_to_all:
+        told = "everybody on this machine may write to it, and DVC reads pickles there: docs/security.md"
+        yield note(
+            facts.dvc.open_to_all, told, "core.site_cache_dir in a folder of your own, if others use this machine"
+        )
     if not facts.dvc.busy:
         yield fine(".dvc", "no other run is at work")
 

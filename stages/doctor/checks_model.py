@@ -5,15 +5,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from stages import given_base, models, paths, tables
-from stages.asking import RUBRICS, load_ask
+from stages import given_base, models, paths
+from stages.asking import load_ask
 from stages.doctor.base_model import context_of
 from stages.doctor.facts import Facts
 from stages.doctor.finding import Finding, fails, fine, gib, note
 from stages.params import GivenBase
-from stages.parsing import Reading, read_votes
+from stages.parsing import load_rubric
 from stages.plan import BASE, FIRST, SELF
 from stages.rubrics.fencing import let_through
+from stages.sqlrun import complaint, connect
 
 _TURNS = [
     {"role": "user", "content": "One?"},
@@ -126,10 +127,17 @@ def _refusal(tokenizer: Any, messages: list[dict[str, str]]) -> str | None:
 
 def parser(facts: Facts) -> Iterator[Finding]:
     """Can replies be read? They are all there by the time the stage score says that they cannot."""
-    rubric = facts.block.judge.rubric
-    nothing = tables.frame("judgments", [])
-    read_votes(Reading(rubric, facts.block.score.least_mass), nothing)
-    yield fine(str(RUBRICS / rubric / "parse.sql"), "has what is needed to read replies")
+    import duckdb
+
+    where = f"stages/rubrics/{facts.block.judge.rubric}/parse.sql"
+    with connect() as db:
+        load_rubric(db, facts.block.judge.rubric)
+        try:
+            db.sql("select parse(''), low(), high()").fetchall()
+        except duckdb.Error as error:
+            yield fails(where, complaint(error).removeprefix(": "), "the macros parse(raw), low() and high()")
+        else:
+            yield fine(where, "has what is needed to read replies")
 
 
 def control_tokens(facts: Facts) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ from importlib.metadata import distributions
 from importlib.util import cache_from_source, find_spec
 from pathlib import Path
 from shutil import disk_usage
+from stat import S_IWOTH, S_IXOTH
 from tempfile import gettempdir
 from typing import Any
 
@@ -54,6 +55,7 @@ class Dvc:
     cache: Path = Path(".dvc/cache")
     links: bool = False  # outputs are links into the cache, and take no room of their own
     busy: tuple[str, ...] = ()
+    open_to_all: str = ""  # the folder of DVC's own notes, where all users of this machine may write to it
 
 
 class Facts:
@@ -168,7 +170,8 @@ class Facts:
         names = tuple(name.strip("'").removeprefix("remote ").strip('"') for name in remotes)
         cache = folder / said.get("cache", "dir", fallback="cache")
         links = said.get("cache", "type", fallback="").startswith(("hardlink", "symlink"))
-        return Dvc(initialised=True, remotes=names, cache=cache, links=links, busy=tuple(_busy(folder / "tmp")))
+        busy, notes = tuple(_busy(folder / "tmp")), _open_to_all()
+        return Dvc(initialised=True, remotes=names, cache=cache, links=links, busy=busy, open_to_all=notes)
 
     @cached_property
     def uncommitted(self) -> int | None:
@@ -213,6 +216,19 @@ class Facts:
 def _place(path: Path) -> Place:
     there = next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
     return Place(path, there.stat().st_dev, disk_usage(there).free, os.access(there, os.W_OK))
+
+
+def _open_to_all() -> str:
+    """Return the folder in which DVC keeps its notes on all checkouts, if everybody may enter it and write to it."""
+    from dvc.config import Config
+    from dvc.dirs import site_cache_dir
+
+    folder = Path(site_cache_dir(Config(validate=False)["core"].get("site_cache_dir"))).absolute() / "repo"
+    try:
+        entered = all(above.stat().st_mode & S_IXOTH for above in folder.parents)
+        return str(folder) if entered and folder.stat().st_mode & S_IWOTH else ""
+    except OSError:
+        return ""
 
 
 def _busy(folder: Path) -> list[str]:

@@ -5,7 +5,7 @@ import re
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
@@ -83,7 +83,8 @@ class _Run:
             finally:
                 processes.stop_all(hurried=lambda: len(signals.got) > 1)
                 self.stages.mend()
-                self.seconds.write()
+                with suppress(TsrError):  # it orders the next run alone; on a full disk that is no reason to fail
+                    self.seconds.write()
             if signals.got:
                 name = signal.Signals(signals.got[0]).name
                 print(f"run: stopped by {name}; {self._summary(start)}. Go on with `tsr run`")

@@ -6,6 +6,7 @@ Size, time and place of a file stay as they were wherever they can, as when a di
 import hashlib
 import os
 import random
+import signal
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,25 @@ def test_damage_is_named_before_it_is_used(broken: Broken, record: Record, kind:
         finally:
             path.write_bytes(kept)
         broken.run(step)
+
+
+@pytest.mark.parametrize("how", ["truncated", "flipped bit"])
+@pytest.mark.parametrize("file", ["model.safetensors", "optimizer.pt", "trainer_state.json", "sealed.json"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(
+    broken: Broken, record: Record, file: str, how: str
+) -> None:
+    step, draw = broken.step("sft"), drawn("checkpoint", file, how)
+    broken.forget()
+    assert broken.start(step, {"at": ["row", 57]}).wait() == -signal.SIGKILL
+    (path,) = (broken.folder / ".tsr/training").glob(f"*/checkpoint-50/{file}")
+    damage(path, how, draw)
+    with record.fault(how, "checkpoint read by sft"):
+        code, told = broken.start(step).ended()
+        assert code == 0, told
+        assert f"tsr: {path.parent}: " in told or f"tsr: {path.parent.relative_to(broken.folder)}: " in told, told
+        assert "; it is left out\n" in told
+        assert "(40 reused)" in told
+        broken.check(step)
 
 
 @pytest.mark.parametrize("how", ["truncated", "flipped bit"])
