@@ -1,4 +1,4 @@
-"""Checkpoints of a training: sealed once they are whole, and left out where they are not what was sealed.
+"""Checkpoints of a training: sealed once they are whole, and removed where they are not what was sealed.
 
 The trainer reads whatever is there: weights with a flipped bit, or a step count that was never reached.
 """
@@ -15,10 +15,16 @@ from stages.files import write_text
 from stages.ids import file_sha256
 
 SEAL = "sealed.json"  # file -> SHA-256
+STATE = "trainer_state.json"  # how far the training was: the last file that the trainer writes
+KEPT = 2
 
 
 class Sealing(TrainerCallback):  # type: ignore[misc]
-    """Seals each checkpoint, once all processes have written their part of it."""
+    """Seals each checkpoint once all processes have written their part of it, and then removes old ones.
+
+    The trainer removes those of the oldest date, before it says that one is saved: a clock that was set back would make
+    that the new one.
+    """
 
     def __init__(self, accelerator: Any) -> None:
         self._accelerator = accelerator
@@ -27,18 +33,23 @@ class Sealing(TrainerCallback):  # type: ignore[misc]
         """Seal what the trainer has just saved."""
         self._accelerator.wait_for_everyone()
         if state.is_world_process_zero:
-            seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+            folder = Path(args.output_dir)
+            seal(folder / f"checkpoint-{state.global_step}")
+            for old in _in(folder)[KEPT:]:
+                shutil.rmtree(old)
 
 
 def seal(checkpoint: Path) -> None:
     """Write down the hash of each file of a checkpoint, in the checkpoint."""
-    write_text(json.dumps(_hashes(checkpoint), indent=0, sort_keys=True) + "\n", checkpoint / SEAL)
+    files = [path for path in checkpoint.rglob("*") if path.is_file() and path.name != SEAL]
+    hashes = {path.relative_to(checkpoint).as_posix(): file_sha256(path) for path in files}
+    write_text(json.dumps(hashes, indent=0, sort_keys=True) + "\n", checkpoint / SEAL)
 
 
 def newest(folder: Path, args: TrainingArguments) -> Path | None:
     """Return the newest checkpoint that is what was sealed, the same one in all processes of a training.
 
-    Newer ones go, with a line for each: a kill has left them half, or their files were damaged since.
+    Newer ones are removed, with a line for each: a kill has left them half, or their files were damaged since.
     """
     with args.main_process_first(local=False):
         if args.process_index == 0:
@@ -46,7 +57,7 @@ def newest(folder: Path, args: TrainingArguments) -> Path | None:
                 fault = _fault(checkpoint)
                 if not fault:
                     break
-                print(f"tsr: {checkpoint}: {fault}; it is left out", file=sys.stderr, flush=True)
+                print(f"tsr: {checkpoint}: {fault}; it is removed", file=sys.stderr, flush=True)
                 shutil.rmtree(checkpoint)
         return next(iter(_in(folder)), None)
 
@@ -64,11 +75,12 @@ def _fault(checkpoint: Path) -> str:
         return "was not finished"
     except (OSError, ValueError, TypeError):
         return f"{SEAL} is damaged"
-    found = _hashes(checkpoint)
-    other = [name for name in sorted({*sealed, *found}) if sealed.get(name) != found.get(name)]
-    return f"{other[0]} is not what was saved" if other else ""
-
-
-def _hashes(checkpoint: Path) -> dict[str, str]:
-    files = [path for path in checkpoint.rglob("*") if path.is_file() and path.name != SEAL]
-    return {path.relative_to(checkpoint).as_posix(): file_sha256(path) for path in files}
+    if STATE not in sealed:
+        return f"{SEAL} names no {STATE}"
+    for name, digest in sorted(sealed.items()):
+        try:
+            if file_sha256(checkpoint / name) != digest:
+                return f"{name} is not what was saved"
+        except OSError as error:
+            return f"{name} cannot be read: {error.strerror}"
+    return ""

@@ -31,7 +31,8 @@ def run(settings: Profile, name: str, policy: str, sides: Sides) -> None:
     curve = pl.read_csv(paths.training_csv(name))
     metrics["grad_norm"] = curve["grad_norm"].mean()
     if "replay_tokens" in curve.columns:  # judging examples that were learned beside the pairs
-        metrics["tokens_trained"] += int(curve["replay_tokens"].sum())
+        metrics["tokens_replayed"] = int(curve["replay_tokens"].sum())
+        metrics["tokens_trained"] += metrics["tokens_replayed"]
     write_json(metrics, paths.measures_json(name))
 
 

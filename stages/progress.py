@@ -3,12 +3,14 @@
 Always with rows done and in all, the rate and the time left; rows reused and failed where there are any.
 """
 
+import os
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 LINE_EVERY_SECONDS = 10.0
@@ -117,7 +119,7 @@ def _lines(state: _State) -> Iterator[Advance]:
     def tell() -> None:
         while not over.wait(LINE_EVERY_SECONDS):
             if state.done < state.total:
-                print(state.line(), file=sys.stderr, flush=True)
+                _say(state.line())
 
     teller = threading.Thread(target=tell, name="tsr: progress", daemon=True)
     teller.start()
@@ -126,4 +128,13 @@ def _lines(state: _State) -> Iterator[Advance]:
     finally:
         over.set()
         teller.join()
-    print(state.end(), file=sys.stderr, flush=True)
+    _say(state.end())
+
+
+def _say(line: str) -> None:
+    """Print a line. Where nobody reads it any more, or its disk is full, the work goes on without."""
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except OSError:
+        # Else the exit would try once more, and fail.
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115

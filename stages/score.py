@@ -35,7 +35,11 @@ def run(profile: Profile, judge: str, model: str, split: str) -> None:
 
 
 def _check_rubric(judgments: Path, rubric: str) -> None:
-    """Raise TsrError where votes answer another question than the rubric's: its parser would read them all the same."""
+    """Raise TsrError where votes answer another question than the rubric's: its parser would read them all the same.
+
+    The first vote tells: a stage asks one question.
+    """
+    tables.check_file("judgments", judgments)
     for way, asked in tables.head("judgments", judgments, ["way", "rubric_hash"]).iter_rows():
         if way != "given" and asked != rubric_hash(rubric):
             told = f"expected {rubric_hash(rubric)}, rubric {rubric!r} as it is now; judge again"

@@ -127,7 +127,7 @@ def arguments(job: Job) -> dict[str, Any]:
         "max_length": None,  # nothing is cut: examples that are too long have been left out, and counted
         "save_strategy": "steps" if job.following.checkpoint_every else "no",
         "save_steps": job.following.checkpoint_every or 500,
-        "save_total_limit": 2,
+        "save_total_limit": None,  # checkpoints.Sealing removes old ones
         "ddp_find_unused_parameters": False,
         "disable_tqdm": True,
         "full_determinism": False,

@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -443,21 +444,35 @@ def test_secrets_are_cut_out(text: str, told: str, monkeypatch: pytest.MonkeyPat
     assert without_secrets(text) == told
 
 
-def test_who_may_write_to_the_notes_of_dvc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "notes"))
-    assert facts._open_to_all() == ""
-    (folder := tmp_path / "notes/repo").mkdir(parents=True)
-    folder.chmod(0o777)
-    for above in folder.parents[:-2]:
-        if above.owner() == folder.owner() and above.is_relative_to(tmp_path):
-            above.chmod(0o755)
-    entered = all(above.stat().st_mode & 0o001 for above in folder.parents)
-    assert facts._open_to_all() == (str(folder) if entered else "")
-    folder.parent.chmod(0o750)
-    assert facts._open_to_all() == ""
-    folder.parent.chmod(0o755)
-    folder.chmod(0o775)
-    assert facts._open_to_all() == ""
+def test_who_may_write_to_the_notes_of_dvc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody enters pytest's own folders, so this one lies elsewhere."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as home:
+        Path(home).chmod(0o755)
+        monkeypatch.setenv("DVC_SITE_CACHE_DIR", f"{home}/notes")
+        assert facts._open_to_all() == ""
+        (folder := Path(home, "notes/repo")).mkdir(parents=True)
+        for above, own, open_ in (
+            (0o755, 0o777, True),
+            (0o777, 0o755, True),
+            (0o755, 0o1777, False),
+            (0o750, 0o777, False),
+            (0o755, 0o755, False),
+        ):
+            folder.parent.chmod(above)
+            folder.chmod(own)
+            assert facts._open_to_all() == (str(folder) if open_ else ""), (above, own)
+
+
+def test_the_notes_of_dvc_lie_where_its_configuration_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_SITE_CACHE_DIR", raising=False)
+    (tmp_path / ".dvc").mkdir()
+    with tempfile.TemporaryDirectory(dir="/tmp") as home:
+        Path(home).chmod(0o755)
+        (tmp_path / ".dvc/config.local").write_text(f"[core]\n    site_cache_dir = {home}\n")
+        (Path(home) / "repo").mkdir()
+        (Path(home) / "repo").chmod(0o777)
+        assert facts._open_to_all() == f"{home}/repo"
 
 
 def test_a_parser_that_cannot_read_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 import yaml
 from typer.testing import CliRunner
@@ -16,6 +17,8 @@ from stages.errors import TsrError
 from stages.forecast import lengths, memory, shape, speed, told, work
 from stages.forecast.assumed import Assumed
 from stages.forecast.forecast import Forecast, How, forecast
+from stages.lockfile import Ran
+from stages.metrics import write_json
 from stages.params import Arms, OwnArm, Params, load
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -98,14 +101,16 @@ def test_judging_examples_beside_the_pairs_are_trained_on_too(params: Params) ->
 def test_of_a_finished_round_judging_examples_are_told_from_pairs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """By the round's figures alone: the training's curve goes with the weights, which may be elsewhere."""
     monkeypatch.chdir(tmp_path)
-    file = paths.training_csv("sr-1")
-    assert lengths.replayed("sr-1") == 0
-    file.parent.mkdir(parents=True)
-    file.write_text("step,loss\n1,0.5\n")
-    assert lengths.replayed("sr-1") == 0
-    file.write_text("step,loss,replay_tokens\n1,0.5,30.0\n2,0.4,12.0\n")
-    assert lengths.replayed("sr-1") == 42
+    paths.pairs("sr-1").parent.mkdir(parents=True)
+    pl.DataFrame({"strategy": ["self_rewarding"]}).write_parquet(paths.pairs("sr-1"))
+    recorded = {"measure@sr-1": Ran("measure@sr-1", {"micro.dpo.epochs": 2}, {}, [])}
+    for replayed, length in (({}, 50.0), ({"tokens_replayed": 200}, 40.0)):
+        write_json({"pairs": 10, "yield": 0.5, "tokens_trained": 1000} | replayed, paths.measures_json("sr-1"))
+        pair, yields = lengths._pairs(recorded)
+        assert pair is not None
+        assert (pair.value, yields) == (length, {"self_rewarding": 0.5})
 
 
 def machine(name: str, model: str, **engine: Any) -> speed.Machine:

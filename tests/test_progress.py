@@ -1,7 +1,10 @@
 """What long work says of itself where nobody has a terminal."""
 
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -46,3 +49,20 @@ def test_nothing_is_said_after_an_error(capsys: pytest.CaptureFixture[str]) -> N
     time.sleep(0.1)
     assert not capsys.readouterr().err
     assert "tsr: progress" not in {thread.name for thread in threading.enumerate()}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a file that is always full")
+def test_lines_that_cannot_be_written_end_no_work() -> None:
+    code = """
+from stages import progress
+progress.LINE_EVERY_SECONDS = 0.01
+import time
+with progress.progress("work", 2) as advance:
+    advance()
+    time.sleep(0.1)
+    advance()
+print("done")
+"""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=full, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "done\n")

@@ -159,6 +159,7 @@ def test_tables_do_not_depend_on_the_number_of_workers(tiny: Path, place: Path) 
             assert made.equals(one), f"{workers} workers"
         for way, expected in (("votes", votes), ("one_token", tokens)):
             assert judgments(embedded_by_ray(tiny, batch_rows=5), "many", way).equals(expected), way
+    backend._remove(place / "shards.lock")
 
 
 def test_shards_hold_what_was_asked_and_lines_what_was_answered(place: Path) -> None:
@@ -264,6 +265,7 @@ def test_what_killed_runs_left_behind_goes_and_nothing_else(place: Path) -> None
         (home / f"{name}.lock").write_text(str(folder))
         (home / name).mkdir()
     (home / "none.lock").touch()
+    (home / "odd.lock").write_bytes(b"\xff")
     with (home / "tsr-ray-held.lock").open() as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         with backend._folder() as shards:

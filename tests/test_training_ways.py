@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -87,8 +88,8 @@ HARMS: dict[str, tuple[str, Callable[[Path], None]]] = {
         lambda at: flip(next(at.glob("*model.safetensors"))),
     ),
     "other state": ("trainer_state.json is not", lambda at: flip(at / "trainer_state.json")),
-    "file gone": ("optimizer.pt is not", lambda at: (at / "optimizer.pt").unlink()),
-    "file more": ("more is not", lambda at: (at / "more").touch()),
+    "file gone": ("optimizer.pt cannot be read: No such file", lambda at: (at / "optimizer.pt").unlink()),
+    "nothing sealed": ("sealed.json names no trainer_state.json", lambda at: (at / "sealed.json").write_text("{}")),
 }
 
 
@@ -102,13 +103,14 @@ def test_a_checkpoint_that_is_not_what_was_sealed_goes(
         for name in ("model.safetensors", "optimizer.pt", "trainer_state.json"):
             (folder / name).write_text(f"{name} {step}")
         checkpoints.seal(folder)
+        (folder / ".nfs0001").touch()  # what others leave there is no damage
     args = TrainingArguments(output_dir=str(tmp_path), use_cpu=True)
     assert checkpoints.newest(tmp_path, args) == folder
     told, hurt = HARMS[harm]
     hurt(folder)
     assert checkpoints.newest(tmp_path, args) == tmp_path / "checkpoint-10"
     line = capsys.readouterr().err
-    assert line.startswith(f"tsr: {folder}: ") and told in line and line.endswith("; it is left out\n")
+    assert line.startswith(f"tsr: {folder}: ") and told in line and line.endswith("; it is removed\n")
     assert not folder.exists()
     assert checkpoints.newest(tmp_path / "none", args) is None
 
@@ -129,6 +131,8 @@ def test_a_stopped_training_goes_on_to_the_same_result(
     [folder] = (paths.store() / "training").iterdir()
     kept_ones = sorted(folder.glob("checkpoint-*"))
     assert len(kept_ones) == 2
+    for one in kept_ones:  # the clock was ahead, and is no more
+        os.utime(one, (time.time() + 3600,) * 2)
     if harm:
         HARMS[harm][1](kept_ones[-1])
     seen = []

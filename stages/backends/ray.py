@@ -227,9 +227,10 @@ def _folder() -> Iterator[Path]:
 
 
 def _remove(lock: Path) -> None:
-    cluster = Path(lock.read_text(encoding="utf-8"))
-    if cluster.name.startswith(_OURS):
-        shutil.rmtree(cluster, ignore_errors=True)
+    with suppress(OSError, ValueError):  # another run may have removed it by now
+        cluster = Path(lock.read_text(encoding="utf-8"))
+        if cluster.name.startswith(_OURS):
+            shutil.rmtree(cluster, ignore_errors=True)
     shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
     lock.unlink(missing_ok=True)
 

@@ -49,6 +49,15 @@ def git(facts: Facts) -> Iterator[Finding]:
         yield fine("git", "all is committed")
 
 
+def curves(facts: Facts) -> Iterator[Finding]:
+    """Are training curves in DVC's hands alone? It refuses them once they are trained, if git has them too."""
+    if facts.curves_in_git:
+        told = f"git tracks {facts.curves_in_git[0]}, and DVC would refuse it after the training"
+        yield fails("reports/training", told, "`git rm -r --cached reports/training`, and a commit")
+    else:
+        yield fine("reports/training", "is DVC's alone")
+
+
 def packages(facts: Facts) -> Iterator[Finding]:
     """Is what pyproject.toml asks for installed, in its ranges, with what the profile wants besides?"""
     ranges = _ranges()

@@ -11,7 +11,7 @@ from importlib.metadata import distributions
 from importlib.util import cache_from_source, find_spec
 from pathlib import Path
 from shutil import disk_usage
-from stat import S_IWOTH, S_IXOTH
+from stat import S_ISVTX, S_IWOTH, S_IXOTH
 from tempfile import gettempdir
 from typing import Any
 
@@ -176,12 +176,13 @@ class Facts:
     @cached_property
     def uncommitted(self) -> int | None:
         """Return how many files differ from the last commit; None outside git."""
-        command = ["git", "--no-optional-locks", "status", "--porcelain", "--untracked-files=normal"]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)  # noqa: S603
-        except (OSError, subprocess.SubprocessError):
-            return None
-        return len(done.stdout.splitlines())
+        found = _git("status", "--porcelain", "--untracked-files=normal")
+        return None if found is None else len(found)
+
+    @cached_property
+    def curves_in_git(self) -> list[str]:
+        """Return the training curves that git tracks."""
+        return _git("ls-files", "reports/training") or []
 
     @cached_property
     def launch(self) -> Launch | None:
@@ -218,17 +219,29 @@ def _place(path: Path) -> Place:
     return Place(path, there.stat().st_dev, disk_usage(there).free, os.access(there, os.W_OK))
 
 
+def _git(*words: str) -> list[str] | None:
+    """Return the lines that git gives; None outside git."""
+    command = ["git", "--no-optional-locks", *words]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.splitlines()
+
+
 def _open_to_all() -> str:
     """Return the folder in which DVC keeps its notes on all checkouts, if everybody may enter it and write to it."""
     from dvc.config import Config
     from dvc.dirs import site_cache_dir
 
-    folder = Path(site_cache_dir(Config(validate=False)["core"].get("site_cache_dir"))).absolute() / "repo"
+    folder = Path(site_cache_dir(Config.from_cwd(validate=False)["core"].get("site_cache_dir"))).absolute() / "repo"
     try:
-        entered = all(above.stat().st_mode & S_IXOTH for above in folder.parents)
-        return str(folder) if entered and folder.stat().st_mode & S_IWOTH else ""
+        modes = [place.stat().st_mode for place in (folder, *folder.parents)]
     except OSError:
         return ""
+    entered = all(mode & S_IXOTH for mode in modes[1:])
+    replaced = any(mode & S_IWOTH and not mode & S_ISVTX for mode in modes)  # with that bit, each has what is theirs
+    return str(folder) if entered and replaced else ""
 
 
 def _busy(folder: Path) -> list[str]:

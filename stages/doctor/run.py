@@ -15,6 +15,7 @@ CHECKS: tuple[Check, ...] = (
     checks_checkout.the_plan,
     checks_checkout.dvc,
     checks_checkout.git,
+    checks_checkout.curves,
     checks_checkout.packages,
     checks_checkout.bytecode,
     checks_checkout.threads,

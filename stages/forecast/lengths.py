@@ -124,22 +124,12 @@ def _pairs(recorded: dict[str, Ran]) -> tuple[Length | None, dict[str, float]]:
             continue
         told = models.read_json(file)
         epochs = next(value for param, value in one.params.items() if param.endswith(".dpo.epochs"))
-        tokens, pairs = tokens + (told["tokens_trained"] - replayed(key)) / epochs, pairs + told["pairs"]
+        of_pairs = told["tokens_trained"] - told.get("tokens_replayed", 0)
+        tokens, pairs = tokens + of_pairs / epochs, pairs + told["pairs"]
         strategy = tables.head("pairs", paths.pairs(key), ["strategy"])["strategy"].item()
         kept.setdefault(strategy, []).append(told["yield"])
     yields = {strategy: sum(found) / len(found) for strategy, found in sorted(kept.items())}
     return (Length(tokens / pairs, "measured") if pairs else None), metrics.rounded(yields)
-
-
-def replayed(key: str) -> int:
-    """Return the tokens of judging examples that a round learned beside its pairs, as its training curve has them."""
-    file = paths.training_csv(key)
-    if not file.is_file():
-        return 0
-    curve = pl.scan_csv(file)
-    if "replay_tokens" not in curve.collect_schema():
-        return 0
-    return int(curve.select(pl.col("replay_tokens").sum()).collect().item())
 
 
 def _examples(recorded: dict[str, Ran], stage: str, path: Path, prompt: Length) -> Length | None:

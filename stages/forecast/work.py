@@ -11,7 +11,7 @@ import polars as pl
 from stages import models, paths, plan
 from stages.evaluate import fixed_ways
 from stages.forecast.assumed import Assumed
-from stages.forecast.lengths import Lengths, replayed
+from stages.forecast.lengths import Lengths
 from stages.params import Profile
 
 KINDS = ("prepare", "base", "eft", "sft", "generate", "judge", "score", "pair", "dpo", "measure", "evaluate", "report")
@@ -216,7 +216,7 @@ def _trained(task: Task, profile: Profile) -> Task:
     if task.kind == "sft" or not told.is_file():
         return replace(task, steps=steps)
     round_ = models.read_json(told)
-    tokens = (round_["tokens_trained"] - replayed(name)) / profile.dpo.epochs
+    tokens = (round_["tokens_trained"] - round_.get("tokens_replayed", 0)) / profile.dpo.epochs
     if task.kind == "dpo":
         return replace(task, trained=float(round_["tokens_trained"]), forward=tokens, steps=steps, measured=True)
     asked = min(profile.measure.gradient_pairs, round_["pairs"]) / max(round_["pairs"], 1)

@@ -28,9 +28,10 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     chosen = [getattr(config.option, name) for name in ("keyword", "lf", "deselect", "ignore", "ignore_glob")]
     chosen += [name in os.environ for name in ("TSR_FAULTS_KILLS", "TSR_FAULTS_SOAK")]
     chosen += [[Path(arg).resolve() for arg in config.args] != [HERE]]
-    left_out = len(config.pluginmanager.get_plugin("terminalreporter").stats.get("skipped", []))
-    if exitstatus or any(chosen) or left_out:
-        print(f"\n{os.environ[OUT]} is not written: not all of tests/faults ran and passed; {left_out} were skipped")
+    stats = config.pluginmanager.get_plugin("terminalreporter").stats
+    left_out = session.testscollected - len(stats.get("passed", [])) + len(stats.get("deselected", []))
+    if exitstatus or any(chosen) or left_out or not session.testscollected:
+        print(f"\n{os.environ[OUT]} is not written: not all of tests/faults ran and passed; {left_out} did not")
         return
     _record.write(Path(os.environ[OUT]))
 

@@ -87,7 +87,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(
         code, told = broken.start(step).ended()
         assert code == 0, told
         assert f"tsr: {path.parent}: " in told or f"tsr: {path.parent.relative_to(broken.folder)}: " in told, told
-        assert "; it is left out\n" in told
+        assert "; it is removed\n" in told
         assert "(40 reused)" in told
         broken.check(step)
 
