@@ -560,6 +560,7 @@ def test_a_cluster_at_an_address_runs_the_code_of_this_checkout(
         head.wait()
         for process in psutil.wait_procs(processes, timeout=20)[1]:
             process.kill()
+        backend._remove(place / "cluster.lock")
 
 
 # --- what it brings ---
