@@ -457,11 +457,14 @@ def test_what_was_made_elsewhere_comes_from_the_remote(tmp_path: Path) -> None:
     assert here.code == 2
     assert said.splitlines()[-1].startswith("tsr: run: --pull: ")
     here.run("dvc", "remote", "add", "-q", "--default", "store", str(tmp_path / "store"))
+    assert f"run: --pull: {tmp_path / 'store'}: nothing is there yet" in here.tsr("--pull", "--dry-run")
     there = Made(tmp_path / "there", DIAMOND)
     shutil.copy(here.folder / ".dvc/config", there.folder / ".dvc/config")
     assert "3 stages, 3 ran" in there.tsr("right", "alone")
     there.run("dvc", "push", "-q", "--run-cache", "right", "alone")
-    assert "5 stages, 3 ran, 2 taken from the run cache" in here.tsr("--pull")
+    told = here.tsr("--pull")
+    assert "5 stages, 3 ran, 2 taken from the run cache" in told
+    assert "nothing is there" not in told
     here.run("dvc", "push", "-q", "--run-cache")
     shutil.copy(here.folder / "dvc.lock", there.folder / "dvc.lock")
     for kept in (there.folder / ".dvc/cache", there.folder / "w", there.folder / "x", there.folder / "v"):

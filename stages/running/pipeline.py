@@ -139,9 +139,16 @@ class Pipeline:
                 print(f"run: {told}: was cut off when a DVC was killed; removed", file=sys.stderr, flush=True)
 
     def fetch_results(self) -> None:
-        """Fetch the remote's run cache: what every stage made of what, wherever it ran. Raises TsrError without one."""
+        """Fetch the remote's run cache: what every stage made of what, wherever it ran. Raises TsrError without one.
+
+        DVC says nothing of a remote that is not there, as before the first push, or where a disk is not mounted.
+        """
         try:
             with self._turn:
+                remote = self._repo.cloud.get_remote_odb(None, "run --pull", hash_name="md5-dos2unix")
+                if not remote.fs.exists(remote.path):
+                    told = "nothing is there yet, or it is out of reach; what is missing is made here"
+                    print(f"run: --pull: {remote.path}: {told}", file=sys.stderr, flush=True)
                 self._repo.stage_cache.pull(None)
         except Exception as error:  # a remote fails in as many ways as there are kinds of it
             raise TsrError(f"run: --pull: {_told(error)}") from error
